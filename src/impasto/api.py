@@ -1,0 +1,164 @@
+"""The Python interface: the same calls as the command line, typed.
+
+    import impasto
+
+    report = impasto.stylize("clip.mp4", style="starry_night", target="painted.mp4")
+    assert report.verified
+
+and the pieces, for those who build something else of them:
+
+    source = impasto.probe("clip.mp4")
+    chunks = impasto.plan(source.ledger, start=0, stop=len(source.ledger), chunk_frames=120)
+    scorer = impasto.open_scorer("starry_night", width=640, height=360)
+    painted = scorer(frames)                      # uint8 (N, 360, 640, 3) → the same shape
+    checks = impasto.verify("clip.mp4", "painted.mp4")
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from impasto import run
+from impasto.config import load_settings
+from impasto.media.probe import probe as _probe
+from impasto.media.verify import verify as _verify
+from impasto.plan import plan_chunks as plan
+from impasto.protocols import Scorer
+from impasto.records import Check, Event, Precision, Report, ScorerSpec, Settings, Source
+from impasto.request import Options
+from impasto.runtimes.openvino import best_precision
+from impasto.scorers import open_scorer as _open_scorer
+from impasto.styles import find_style
+
+__all__ = ["Options", "open_scorer", "plan", "probe", "score", "stylize", "verify"]
+
+
+def stylize(
+    source: str | Path,
+    *,
+    style: str,
+    target: str | Path | None = None,
+    options: Options | None = None,
+    settings: Settings | None = None,
+    on_event: Callable[[Event], None] = run.ignore,
+) -> Report:
+    """Paint a video in a style, and prove that nothing was lost.
+
+    Args:
+        source: the video.
+        style: name of a shipped or own style.
+        target: where the painting goes; `<stem>.<style>.<ext>` beside the source when None.
+        options: everything else, as on the command line.
+        settings: folders, stores and limits; from the environment and the user's file when None.
+        on_event: hears what happens, from this thread.
+
+    Returns:
+        The report; the target is finished and verified.
+
+    Raises:
+        RequestError: a wrong request; nothing was begun.
+        RunFailed: it could not be finished; finished segments are kept for the next start.
+        Interrupted: stopped by a signal; likewise.
+    """
+    return run.stylize(
+        source,
+        style=style,
+        target=target,
+        options=options,
+        settings=settings or load_settings(os.environ),
+        on_event=on_event,
+    )
+
+
+def score(
+    source: str | Path,
+    *,
+    model: str | Path,
+    target: str | Path | None = None,
+    options: Options | None = None,
+    settings: Settings | None = None,
+    on_event: Callable[[Event], None] = run.ignore,
+) -> Report:
+    """Run any network, frames → frames, over a video; otherwise as `stylize`.
+
+    Args:
+        source: the video.
+        model: an ONNX file with one input and one output, float [N, 3, H, W], RGB, 0..255.
+        target: as in `stylize`, and so are the others.
+        options: everything else, as on the command line.
+        settings: folders, stores and limits.
+        on_event: hears what happens.
+
+    Raises:
+        RequestError, RunFailed, Interrupted: as `stylize` does.
+    """
+    return run.score(
+        source,
+        model=model,
+        target=target,
+        options=options,
+        settings=settings or load_settings(os.environ),
+        on_event=on_event,
+    )
+
+
+def probe(source: str | Path, *, settings: Settings | None = None) -> Source:
+    """Decode a video from end to end and return what it holds, its frame ledger above all.
+
+    Raises:
+        SourceRefused: not a video that Impasto opens, or beyond a limit.
+    """
+    return _probe(Path(source), (settings or load_settings(os.environ)).limits)
+
+
+def verify(
+    source: str | Path, target: str | Path, *, settings: Settings | None = None
+) -> tuple[Check, ...]:
+    """Decode a target from end to end and compare it with its source; all checks must be `ok`.
+
+    Raises:
+        SourceRefused: one of them is not a video that Impasto opens.
+    """
+    limits = (settings or load_settings(os.environ)).limits
+    return _verify(Path(source), Path(target), limits=limits)
+
+
+def open_scorer(
+    style: str,
+    *,
+    width: int,
+    height: int,
+    strength: float = 1.0,
+    keep_colors: bool = False,
+    quality: str = "balanced",
+    precision: Precision | None = None,
+    settings: Settings | None = None,
+) -> Scorer:
+    """Return a style as a callable: uint8 RGB frames (N, height, width, 3) → the same shape.
+
+    Args:
+        style: name of a shipped or own style.
+        width: of the frames, pixels.
+        height: of the frames, pixels.
+        strength: 0 is the source, 1 the full style.
+        keep_colors: luma from the style, chroma from the source.
+        quality: which network, where the style has several.
+        precision: None takes the fastest that the processor computes in.
+        settings: folders for styles and compiled networks.
+
+    Raises:
+        RequestError: an unknown style or quality, or a strength outside 0..1.
+        OutOfMemory: no room for the network.
+    """
+    settings = settings or load_settings(os.environ)
+    found, model = find_style(style, quality, user_styles=settings.user_styles)
+    spec = ScorerSpec(found.name, hashlib.sha256(model).hexdigest(), strength, keep_colors)
+    return _open_scorer(
+        spec,
+        model,
+        width=width,
+        height=height,
+        precision=precision or best_precision(),
+        cache=settings.model_cache,
+    )

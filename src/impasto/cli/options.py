@@ -1,0 +1,147 @@
+"""Options that several commands share, each described once."""
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
+
+import typer
+
+from impasto.config import load_settings
+from impasto.errors import RequestError
+from impasto.records import Codec, Settings
+
+if TYPE_CHECKING:
+    from impasto.request import Options
+
+PICTURE, CUT, FILE, MACHINE, RUN = (
+    "Picture", "Which frames", "Target file", "Where it runs", "How it runs",
+)  # fmt: skip
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no summary.")]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A video.", show_default=False)]
+Target = Annotated[
+    str | None,
+    typer.Option("-o", "--output", metavar="TARGET",
+                 help="Where the result goes; default: beside the source."),
+]  # fmt: skip
+Work = Annotated[
+    str | None,
+    typer.Option("--work", metavar="URL", help="The system store; default: the user's cache.",
+                 rich_help_panel=RUN),
+]  # fmt: skip
+Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing target.")]
+
+
+def _option(*names: str, panel: str, metavar: str | None = None, help: str, **more: Any) -> Any:  # noqa: A002
+    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, **more)
+
+
+FLOW: dict[str, tuple[Any, Any]] = {
+    "strength": (Annotated[float, _option(
+        "--strength", panel=PICTURE, metavar="0…1",
+        help="How much of the effect: 0 is the source.")], 1.0),
+    "keep_colors": (Annotated[bool, _option(
+        "--keep-colors", panel=PICTURE, help="Keep the source's colours, take only strokes.")],
+        False),
+    "size": (Annotated[str, _option(
+        "--size", panel=PICTURE, metavar="1280x720|720p|source", help="Size of the target.")],
+        "source"),
+    "start": (Annotated[str | None, _option(
+        "--start", panel=CUT, metavar="TIME", help="From here on: 12.5, 90s or 00:01:02.5.")],
+        None),
+    "end": (Annotated[str | None, _option(
+        "--end", panel=CUT, metavar="TIME", help="Up to here.")], None),
+    "codec": (Annotated[Codec | None, _option(
+        "--codec", panel=FILE, help="Video codec; default: h264, or vp9 in WebM.")], None),
+    "crf": (Annotated[int | None, _option(
+        "--crf", panel=FILE, metavar="N", help="Quality of the encoder: lower is better.",
+        min=0, max=63)], None),
+    "preset": (Annotated[str | None, _option(
+        "--preset", panel=FILE, metavar="P", help="Speed of the encoder.")], None),
+    "force": (Annotated[bool, _option(
+        "--force", panel=FILE, help="Overwrite an existing target.")], False),
+    "engine": (Annotated[Literal["inline", "local"], _option(
+        "--engine", panel=MACHINE, help="In this process, or in processes of this machine.")],
+        "local"),
+    "workers": (Annotated[int | None, _option(
+        "--workers", panel=MACHINE, metavar="N", help="Processes that score; default: by memory.",
+        min=1)], None),
+    "device": (Annotated[str, _option(
+        "--device", panel=MACHINE, metavar="auto|cpu|cuda:0…", help="What executes the network.")],
+        "auto"),
+    "precision": (Annotated[Literal["auto", "f32", "bf16", "f16"], _option(
+        "--precision", panel=MACHINE, help="auto: the fastest that looks the same.")], "auto"),
+    "chunk_frames": (Annotated[str, _option(
+        "--chunk-frames", panel=RUN, metavar="N|auto", help="Frames that are done or lost at once."
+        )], "auto"),
+    "on_error": (Annotated[Literal["fail", "pass-through"], _option(
+        "--on-error", panel=RUN, help="A frame that can't be scored: fail, or keep the source's.")],
+        "fail"),
+    "work": (Work, None),
+    "keep": (Annotated[bool, _option(
+        "--keep", panel=RUN, help="Keep the finished run's segments.")], False),
+}  # fmt: skip
+"""Name in Options → type with its help, default."""
+
+
+def with_flow(command: Callable[..., int]) -> Callable[..., int]:
+    """Give `command` one parameter for every option of a run; it receives them as `options`.
+
+    Keyword parameters of its own that are fields of Options, such as quality, are folded in too.
+    """
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
+    folded = [p.name for p in own if p.name == "quality"]
+
+    def expanded(**given: Any) -> int:
+        chosen = {name: given.pop(name) for name in [*FLOW, *folded]}
+        return command(**given, options=build(**chosen))
+
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in FLOW.items()
+    ]
+    own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    # Typer reads both: the order and the defaults here, the types there.
+    expanded.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+    expanded.__annotations__ = {p.name: p.annotation for p in [*own, *added]}
+    expanded.__name__, expanded.__doc__ = command.__name__, command.__doc__
+    return expanded
+
+
+def build(*, strength: float, chunk_frames: str, **rest: Any) -> "Options":
+    """The options of a run, with what a type alone can't check."""
+    from impasto.request import Options
+
+    if not 0 <= strength <= 1:  # NaN too: a range of Typer's lets it pass
+        raise RequestError(f"--strength must lie between 0 and 1, got {strength}")
+    frames = None
+    if chunk_frames != "auto":
+        if not chunk_frames.isascii() or not chunk_frames.isdigit() or int(chunk_frames) < 1:
+            raise RequestError(
+                f"--chunk-frames must be auto or a number above zero, got {chunk_frames!r}"
+            )
+        frames = int(chunk_frames)
+    return Options(strength=strength, chunk_frames=frames, **rest)
+
+
+def settings() -> Settings:
+    """Settings from this process's environment and the user's configuration file."""
+    return load_settings(os.environ)
+
+
+def local_path(text: str) -> Path:
+    """The path that `text` names, given as one or as a file URL.
+
+    Raises:
+        RequestError: it is a URL of another kind.
+    """
+    if "://" not in text:
+        return Path(text)
+    parts = urlsplit(text)
+    if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
+        raise RequestError(f"{text!r} is not on this machine: give a path or a file:/// URL")
+    return Path(unquote(parts.path))

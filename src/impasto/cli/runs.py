@@ -1,0 +1,321 @@
+"""Commands on runs: what the system store keeps of them."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import msgspec
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from impasto.cli import pages, summary
+from impasto.cli.look import out
+from impasto.cli.options import Json, Quiet, Work, settings
+from impasto.cli.text import age, clean, plural, size
+from impasto.cli.video import score_again, stylize_again
+from impasto.errors import RequestError
+from impasto.records import Failed, Plan, Report, Spec, from_json
+
+if TYPE_CHECKING:
+    from impasto.stores import Entry, Store
+
+T = TypeVar("T")
+
+AGE_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+app = typer.Typer(
+    cls=pages.Group,
+    help="See, resume and clean what the system store keeps of runs.",
+    rich_markup_mode=None,
+)
+
+RunId = Annotated[
+    str, typer.Argument(metavar="ID", help="A run's id, or its beginning.", show_default=False)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for, as a run keeps it to be resumed: request.json."""
+
+    source: str
+    style: str | None = None
+    model: str | None = None
+    target: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One run in the store."""
+
+    run_id: str
+    entries: "tuple[Entry, ...]"
+
+    @property
+    def bytes(self) -> int:
+        """Of everything that is kept."""
+        return sum(entry.bytes for entry in self.entries)
+
+    @property
+    def modified(self) -> datetime:
+        """When anything of it was written last."""
+        return max(entry.modified for entry in self.entries)
+
+    @property
+    def segments(self) -> int:
+        """How many chunks have a finished segment."""
+        return sum(entry.key.endswith(".mkv") for entry in self.entries)
+
+    def has(self, name: str) -> bool:
+        """Whether the run keeps an object of that name."""
+        return any(entry.key == f"runs/{self.run_id}/{name}" for entry in self.entries)
+
+
+@app.callback(invoke_without_command=True)
+def _group(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _open(work: str | None) -> "Store":
+    from impasto.stores import open_store
+
+    return open_store(work or settings().system_store)
+
+
+def _all(store: "Store") -> list[Kept]:
+    """Every run in the store, the latest first."""
+    found: dict[str, list[Entry]] = {}
+    for entry in store.list("runs/"):
+        parts = entry.key.split("/")
+        if len(parts) > 2:
+            found.setdefault(parts[1], []).append(entry)
+    runs = [Kept(run_id, tuple(entries)) for run_id, entries in found.items()]
+    return sorted(runs, key=lambda run: run.modified, reverse=True)
+
+
+def _one(store: "Store", beginning: str) -> Kept:
+    matching = [run for run in _all(store) if run.run_id.startswith(beginning)]
+    exact = [run for run in matching if run.run_id == beginning]
+    if exact:
+        return exact[0]
+    if not matching:
+        raise RequestError(f"no run {beginning!r} in the store; see impasto runs list")
+    if len(matching) > 1:
+        ids = ", ".join(run.run_id for run in matching[:5])
+        raise RequestError(f"{beginning!r} begins several runs: {ids}; give more of it")
+    return matching[0]
+
+
+def _read(store: "Store", run: Kept, name: str, kind: type[T]) -> T | None:
+    """A record of the run; None where it was not written yet."""
+    if not run.has(name):
+        return None
+    try:
+        return from_json(store.get(f"runs/{run.run_id}/{name}"), kind)
+    except ValueError as error:
+        raise RequestError(
+            f"run {run.run_id}: {name} was not written by this version of Impasto: {error}"
+        ) from error
+
+
+def _row(store: "Store", run: Kept) -> dict[str, Any]:
+    """What `runs list` says of a run."""
+    request = _read(store, run, "request.json", Request)
+    report = _read(store, run, "report.json", Report)
+    plan = _read(store, run, "plan.json", Plan) if report is None else None
+    if report is not None:
+        state, chunks, finished = "done", report.chunks.total, report.chunks.total
+        if not report.verified:
+            state = "failed"
+    else:
+        state, finished = "unfinished", run.segments
+        chunks = len(plan.chunks) if plan else 0
+    return {
+        "run_id": run.run_id,
+        "state": state,
+        "chunks": chunks,
+        "finished_chunks": finished,
+        "source": request.source if request else "",
+        "scorer": (request.style or request.model or "") if request else "",
+        "modified": run.modified.isoformat(),
+        "bytes": run.bytes,
+    }
+
+
+@app.command("list", cls=pages.Command)
+def list_runs(work: Work = None, json: Json = False) -> int:
+    """List the runs, the latest first."""
+    store = _open(work)
+    rows = [_row(store, run) for run in _all(store)]
+    if json:
+        summary.print_json({"runs": rows})
+    elif not rows:
+        summary.say(out(), ("no runs are kept", "soft"))
+    else:
+        summary.show(out(), _table(rows))
+    return 0
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="heading")
+    for heading in ("run", "state", "chunks", "source", "style", "age", "size"):
+        table.add_column(heading, overflow="ellipsis", no_wrap=True)
+    now = datetime.now(UTC)
+    styles = {"done": "good", "failed": "bad", "unfinished": "warn"}
+    shown = _unique_length([row["run_id"] for row in rows])
+    for row in rows:
+        age_s = (now - datetime.fromisoformat(row["modified"])).total_seconds()
+        table.add_row(
+            clean(row["run_id"][:shown]), Text(row["state"], style=styles[row["state"]]),
+            f"{row['finished_chunks']} of {row['chunks']}", Text(clean(Path(row["source"]).name)),
+            Text(clean(Path(row["scorer"]).name)), age(age_s), size(row["bytes"]),
+        )  # fmt: skip
+    return table
+
+
+def _unique_length(run_ids: Sequence[str]) -> int:
+    """How many characters tell the runs apart; every command takes the beginning of an id."""
+    return next(
+        length
+        for length in range(8, max(map(len, run_ids)) + 9)
+        if len({run_id[:length] for run_id in run_ids}) == len(run_ids)
+    )
+
+
+@app.command("show", cls=pages.Command)
+def show_run(run_id: RunId, work: Work = None, json: Json = False) -> int:
+    """Show what a run was asked for, and what became of it."""
+    store = _open(work)
+    run = _one(store, run_id)
+    row = _row(store, run)
+    request = _read(store, run, "request.json", Request)
+    report = _read(store, run, "report.json", Report)
+    plan = _read(store, run, "plan.json", Plan)
+    if json:
+        summary.print_json({**row, "request": request, "spec": plan.spec if plan else None,
+                            "report": report})  # fmt: skip
+        return 0
+    table = summary.grid()
+    for key in ("run_id", "state", "source", "scorer"):
+        table.add_row(key.replace("_", " "), Text(clean(str(row[key]))))
+    table.add_row("chunks", f"{row['finished_chunks']} of {row['chunks']} finished")
+    table.add_row("kept", f"{size(row['bytes'])} in {plural(len(run.entries), 'object')}")
+    if request:
+        table.add_row("options", Text(clean(_given(request)) or "none"))
+    summary.show(out(), table)
+    if report:
+        summary.report(out(), report, plan.source if plan else None)
+    return 0
+
+
+def _given(request: Request) -> str:
+    """The options that are not at their default."""
+    from impasto.request import Options
+
+    usual = dataclasses.asdict(Options())
+    return ", ".join(
+        f"{name} {value}" for name, value in request.options.items() if value != usual.get(name)
+    )
+
+
+@app.command("logs", cls=pages.Command)
+def show_logs(run_id: RunId, work: Work = None, json: Json = False) -> int:
+    """Print a run's logs: one for each attempt at a chunk that failed."""
+    store = _open(work)
+    run = _one(store, run_id)
+    keys = sorted(entry.key for entry in run.entries if "/logs/" in entry.key)
+    logs = {key: from_json(store.get(key), Failed) for key in keys}
+    if json:
+        summary.print_json({"run_id": run.run_id, "logs": logs})
+        return 0
+    for key, failure in logs.items():
+        heading = f"{key.rpartition('/')[2]}: {failure.error} (worker {failure.worker})"
+        out().print(Text(clean(heading), style="heading"), soft_wrap=True)
+        for line in failure.log.splitlines():
+            out().print(Text(f"  {clean(line)}"), soft_wrap=True)
+    if not logs:
+        summary.say(out(), ("this run has no logs", "soft"))
+    return 0
+
+
+@app.command("resume", cls=pages.Command)
+def resume(run_id: RunId, work: Work = None, json: Json = False, quiet: Quiet = False) -> int:
+    """Go on with a run that was interrupted or failed."""
+    from impasto.request import Options
+
+    store = _open(work)
+    run = _one(store, run_id)
+    report = _read(store, run, "report.json", Report)
+    if report is not None:
+        raise RequestError(f"run {run.run_id} is finished; its target is {report.target}")
+    request = _read(store, run, "request.json", Request)
+    if request is None or not (request.style or request.model):
+        raise RequestError(f"run {run.run_id} kept no request; give its first command again")
+    try:
+        options = msgspec.convert(request.options, Options)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"run {run.run_id}: its options are not ours: {error}") from error
+    options = dataclasses.replace(options, work=work or options.work)
+    if request.style:
+        return stylize_again(request.source, request.style, request.target, options,
+                             json=json, quiet=quiet)  # fmt: skip
+    return score_again(request.source, Path(request.model or ""), request.target, options,
+                       json=json, quiet=quiet)  # fmt: skip
+
+
+@app.command("clean", cls=pages.Command)
+def clean_runs(
+    *,
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="AGE", help="Such as 12h or 7d.")
+    ] = "7d",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every run, however young; not while one goes on.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    work: Work = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Remove what old runs left in the system store; targets are never touched."""
+    kept_for = timedelta(0) if everything else _age(older_than)
+    store = _open(work)
+    before = datetime.now(UTC) - kept_for
+    runs = _all(store)
+    old = [run for run in runs if everything or run.modified < before]
+    young = [run for run in runs if run not in old]
+    entries = [entry for run in old for entry in run.entries]
+    entries += [model for model in _unused_models(store, young)
+                if everything or model.modified < before]  # fmt: skip
+    if not dry_run:
+        for entry in entries:
+            store.delete(entry.key)
+    freed = sum(entry.bytes for entry in entries)
+    if json:
+        summary.print_json({"removed": [run.run_id for run in old], "objects": len(entries),
+                            "bytes": freed, "dry_run": dry_run})  # fmt: skip
+    elif not quiet:
+        verb = "would remove" if dry_run else "removed"
+        summary.say(out(), f"{verb} {plural(len(old), 'run')}, {size(freed)}")
+    return 0
+
+
+def _unused_models(store: "Store", runs: Iterable[Kept]) -> "list[Entry]":
+    """Networks that no run in `runs` was made with."""
+    used = {spec.scorer.model for run in runs if (spec := _read(store, run, "spec.json", Spec))}
+    return [entry for entry in store.list("models/")
+            if not any(digest in entry.key for digest in used)]  # fmt: skip
+
+
+def _age(text: str) -> timedelta:
+    found = re.fullmatch(r"(\d{1,6})([smhd])", text, re.ASCII)
+    if not found:
+        raise RequestError(f"--older-than must be a number and s, m, h or d, got {text!r}")
+    return timedelta(seconds=int(found[1]) * AGE_UNITS_S[found[2]])

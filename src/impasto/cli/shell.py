@@ -1,0 +1,115 @@
+"""The way in and out: arguments to a command, every error to an exit code and one line."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from impasto.cli.summary import print_json
+from impasto.cli.text import clean, command_line
+from impasto.errors import ImpastoError, Interrupted
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+
+RESUMABLE = (["stylize"], ["score"], ["runs", "resume"])
+"""Commands that go on where they stopped when they are given again."""
+
+
+def run(app: typer.Typer, arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; nothing is raised."""
+    words, debug = _without_debug(arguments)
+    _lenient_output()
+    try:
+        return _finish(_invoke(app, words, debug=debug))
+    except BrokenPipeError:  # the reader has what it wanted, as in: impasto styles list | head -1
+        return _silence()
+
+
+def _invoke(app: typer.Typer, words: list[str], *, debug: bool) -> int:
+    try:
+        command = typer.main.get_command(app)
+        result = command.main(words, prog_name="impasto", standalone_mode=False)
+    except BrokenPipeError:
+        raise
+    except SystemExit as leaving:  # Typer's own answer to a broken pipe
+        return leaving.code if isinstance(leaving.code, int) else FAILED
+    except KeyboardInterrupt:
+        result = INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last resort: a surprise is one line, too
+        return _failed(error, words, debug=debug)
+    code = result if isinstance(result, int) else 0
+    return _failed(Interrupted(), words, debug=debug) if code == INTERRUPTED else code
+
+
+def _failed(error: Exception, words: list[str], *, debug: bool) -> int:
+    code, line = explain(error, words)
+    if debug:
+        typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    typer.echo(f"impasto: {line}", err=True)
+    if "--json" in words:
+        print_json({"error": line, "exit_code": code})
+    return code
+
+
+def explain(error: Exception, words: Sequence[str]) -> tuple[int, str]:
+    """The exit code of `error` and what one line says of it."""
+    match error:
+        case Interrupted() | typer.Abort():
+            return INTERRUPTED, _interrupted(error, words)
+        case ImpastoError():
+            return error.exit_code, clean(str(error))
+        case typer.TyperException():  # usage: an unknown option, a missing argument
+            return WRONG, _usage(error)
+        case OSError():
+            where = f": {clean(os.fsdecode(error.filename))}" if error.filename else ""
+            return FAILED, f"{error.strerror or type(error).__name__}{where}"
+        case MemoryError():
+            return FAILED, "this machine is out of memory: try fewer --workers or a smaller --size"
+        case _:
+            told = clean(str(error).strip().partition("\n")[0])
+            return FAILED, f"{type(error).__name__}: {told} (a fault of ours; --debug shows where)"
+
+
+def _interrupted(error: Exception, words: Sequence[str]) -> str:
+    if not any(list(words[: len(command)]) == command for command in RESUMABLE):
+        return "interrupted"
+    told = clean(str(error)) or "interrupted; the same command goes on from there"
+    return f"{told}: {command_line(['impasto', *words])}"
+
+
+def _usage(error: typer.TyperException) -> str:
+    told = clean(" ".join(error.format_message().split()))
+    context: Any = getattr(error, "ctx", None)
+    page = f"{context.command_path} --help" if context is not None else "impasto --help"
+    return f"{told[:1].lower()}{told[1:].rstrip('.')}; see {page}"
+
+
+def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Take --debug out wherever it stands: every command has it, and errors need it first."""
+    words = list(arguments)
+    end = words.index("--") if "--" in words else len(words)
+    kept = [word for word in words[:end] if word != "--debug"]
+    return [*kept, *words[end:]], len(kept) < end
+
+
+def _lenient_output() -> None:
+    """A name that the terminal can't encode is escaped instead of raising."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def _finish(code: int) -> int:
+    sys.stdout.flush()  # here, where a broken pipe can still be caught
+    return code
+
+
+def _silence() -> int:
+    """Point standard output nowhere: Python flushes it once more when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return FAILED

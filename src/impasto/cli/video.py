@@ -1,0 +1,263 @@
+"""Commands on videos: stylize, score, preview, compare, verify, probe."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.text import Text
+
+from impasto.cli import summary
+from impasto.cli.display import Title, follow
+from impasto.cli.look import err, out
+from impasto.cli.options import (
+    PICTURE,
+    Force,
+    Json,
+    Quiet,
+    Source,
+    Target,
+    local_path,
+    settings,
+    with_flow,
+)
+from impasto.cli.pages import Command
+from impasto.cli.text import clean, plural
+from impasto.errors import RequestError, RunFailed
+from impasto.records import Check, Event, Report
+
+if TYPE_CHECKING:
+    from impasto.request import Options
+
+REPLACED = 3
+"""Exit code: done, with frames that the policy replaced."""
+
+Made = Annotated[
+    str, typer.Argument(metavar="TARGET", help="What was made of it.", show_default=False)
+]
+Style = Annotated[
+    str,
+    typer.Option("--style", metavar="STYLE", help="A name from `impasto styles list`.",
+                 rich_help_panel=PICTURE),
+]  # fmt: skip
+Quality = Annotated[
+    Literal["fast", "balanced", "best"],
+    typer.Option("--quality", help="Which network, where a style has several.",
+                 rich_help_panel=PICTURE),
+]  # fmt: skip
+Model = Annotated[
+    Path,
+    typer.Option("--model", metavar="MODEL", help="An ONNX file, frames in and frames out.",
+                 rich_help_panel=PICTURE),
+]  # fmt: skip
+
+STYLIZE_EXAMPLES = """
+# the whole video; the result stands beside it as holiday.starry_night.mp4
+impasto stylize holiday.mp4 --style starry_night
+# ten seconds of it
+impasto stylize holiday.mp4 --style starry_night --start 30 --end 40
+"""
+SCORE_EXAMPLES = """
+impasto score street.mp4 --model denoise.onnx -o clean.mp4
+"""
+PREVIEW_EXAMPLES = """
+impasto preview holiday.mp4 --styles starry_night --strengths 0.5,1 -o sheet.png
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command(cls=Command, epilog=STYLIZE_EXAMPLES)(with_flow(stylize))
+    app.command(cls=Command, epilog=SCORE_EXAMPLES)(with_flow(score))
+    app.command(cls=Command, epilog=PREVIEW_EXAMPLES)(preview)
+    for command in (compare, verify, probe):
+        app.command(cls=Command)(command)
+
+
+def stylize(
+    source: Source,
+    *,
+    style: Style,
+    target: Target = None,
+    quality: Quality = "balanced",
+    json: Json = False,
+    quiet: Quiet = False,
+    options: "Options",
+) -> int:
+    """Paint a video in a style.
+
+    Every frame, timestamp and audio packet is proven to be there when it is done. An interrupted
+    run goes on where it stopped when the same command is given again.
+    """
+    del quality  # it came in with the options
+    return stylize_again(source, style, target, options, json=json, quiet=quiet)
+
+
+def score(
+    source: Source,
+    *,
+    model: Model,
+    target: Target = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    options: "Options",
+) -> int:
+    """Run any network over a video, frames to frames."""
+    return score_again(source, model, target, options, json=json, quiet=quiet)
+
+
+def stylize_again(
+    source: str, style: str, target: str | None, options: "Options", *, json: bool, quiet: bool
+) -> int:
+    """Begin a stylize run, or go on with it."""
+    from impasto import run
+
+    video, result = local_path(source), target and local_path(target)
+
+    def call(on_event: Callable[[Event], None]) -> Report:
+        return run.stylize(video, style=style, target=result, options=options,
+                           settings=settings(), on_event=on_event)  # fmt: skip
+
+    return _flow(Title(source, style), call, json=json, quiet=quiet)
+
+
+def score_again(
+    source: str, model: Path, target: str | None, options: "Options", *, json: bool, quiet: bool
+) -> int:
+    """Begin a score run, or go on with it."""
+    from impasto import run
+
+    video, result = local_path(source), target and local_path(target)
+
+    def call(on_event: Callable[[Event], None]) -> Report:
+        return run.score(video, model=model, target=result, options=options,
+                         settings=settings(), on_event=on_event)  # fmt: skip
+
+    return _flow(Title(source, model.name), call, json=json, quiet=quiet)
+
+
+def _flow(
+    title: Title, call: Callable[[Callable[[Event], None]], Report], *, json: bool, quiet: bool
+) -> int:
+    """Make the call while showing it, render its report, and name the exit code."""
+    with follow(err(), title, quiet=quiet, sparse=json) as (progress, on_event):
+        done = call(on_event)
+    if json:
+        summary.print_json(done)
+    elif not quiet:
+        summary.report(out(), done, progress.plan.source if progress.plan else None)
+    if not done.verified:
+        return _not_right(done.target, done.checks)
+    if done.replaced_frames:
+        _complain(f"{plural(done.replaced_frames, 'frame')} could not be scored and show the "
+                  "source instead; --on-error fail refuses that")  # fmt: skip
+        return REPLACED
+    return 0
+
+
+def _not_right(target: str, found: Sequence[Check]) -> int:
+    wrong = "; ".join(summary.fault(check) for check in found if not check.ok)
+    _complain(f"{clean(target)} is not what the source asks for: {wrong}")
+    return RunFailed.exit_code
+
+
+def _complain(line: str) -> None:
+    err().print(Text(f"impasto: {line}"), soft_wrap=True)
+
+
+def preview(
+    source: Source,
+    *,
+    styles: Annotated[str, typer.Option("--styles", metavar="A,B", help="Styles, one row each.")],
+    target: Annotated[Path, typer.Option("-o", "--output", metavar="TARGET", help="A PNG file.")],
+    strengths: Annotated[
+        str, typer.Option("--strengths", metavar="X,Y", help="Strengths, one column each.")
+    ] = "0.5,1",
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="TIME", help="Of the frame; default: the middle.")
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Make a contact sheet of one frame: styles by strengths."""
+    from impasto.cli.preview import make_sheet
+
+    names = [name.strip() for name in styles.split(",") if name.strip()]
+    if not names:
+        raise RequestError("--styles names no style; see impasto styles list")
+    _free(target, force=force)
+    made = make_sheet(
+        local_path(source), styles=names, strengths=_strengths(strengths), at=at, target=target,
+        settings=settings(),
+    )  # fmt: skip
+    if json:
+        summary.print_json(made)
+    elif not quiet:
+        summary.sheet(out(), made)
+    return 0
+
+
+def _strengths(text: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0 <= number <= 1 for number in numbers):
+        raise RequestError(f"--strengths must be numbers between 0 and 1, got {text!r}")
+    return numbers
+
+
+def _free(target: Path, *, force: bool) -> None:
+    if target.exists() and not force:
+        raise RequestError(f"{target} exists already; --force overwrites it")
+    if not target.absolute().parent.is_dir():
+        raise RequestError(f"there is no folder {target.absolute().parent} for {target.name}")
+
+
+def compare(
+    source: Source,
+    target: Made,
+    *,
+    video: Annotated[
+        Path, typer.Option("-o", "--output", metavar="VIDEO", help="Where the comparison goes.")
+    ],
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Show a source and its target side by side in one video."""
+    _free(video, force=force)
+    from impasto.media.compare import compare as side_by_side
+
+    side_by_side(local_path(source), local_path(target), video)
+    if json:
+        summary.print_json({"target": str(video)})
+    elif not quiet:
+        summary.say(out(), (clean(str(video)), "name"))
+    return 0
+
+
+def verify(source: Source, target: Made, json: Json = False, quiet: Quiet = False) -> int:
+    """Prove that a target has lost nothing of its source."""
+    from impasto.media.verify import verify as prove
+
+    found = prove(local_path(source), local_path(target), limits=settings().limits)
+    ok = all(check.ok for check in found)
+    if json:
+        summary.print_json({"ok": ok, "checks": found})
+    elif not quiet:
+        summary.checks(out(), found)
+    return 0 if ok else _not_right(target, found)
+
+
+def probe(source: Source, json: Json = False) -> int:
+    """Show what a video is: frames, timing, colour, streams."""
+    from impasto.media.probe import probe as examine
+
+    found = examine(local_path(source), limits=settings().limits)
+    if json:
+        summary.print_json(summary.source_facts(found))
+    else:
+        summary.source_page(out(), source, found)
+    return 0

@@ -1,0 +1,41 @@
+"""Every error that Impasto raises on purpose.
+
+    ImpastoError                  exit code 1
+    ├── RequestError              exit code 2: the request is wrong; nothing was begun
+    │   └── SourceRefused         the source can't be read, or breaks a limit
+    ├── RunFailed                 the run could not finish; what is done is kept
+    ├── OutOfMemory               a device has no room; the scorer retries with less, then gives up
+    └── Interrupted               exit code 130: stopped on request; the same command goes on
+
+A message is one line: what, which value, the way out.
+"""
+
+
+class ImpastoError(Exception):
+    """The root: catch this to catch everything that Impasto raises on purpose."""
+
+    exit_code = 1
+
+
+class RequestError(ImpastoError):
+    """The request is wrong: arguments, an unknown style, an unreadable file."""
+
+    exit_code = 2
+
+
+class SourceRefused(RequestError):  # noqa: N818 - reads as what happened
+    """The source is not a video that Impasto opens, or it breaks a configured limit."""
+
+
+class RunFailed(ImpastoError):  # noqa: N818 - reads as what happened
+    """The run could not finish; finished segments stay in the store."""
+
+
+class OutOfMemory(ImpastoError):  # noqa: N818 - the field's own term
+    """A device has no room for the work at this setting."""
+
+
+class Interrupted(ImpastoError):  # noqa: N818 - reads as what happened
+    """The run was stopped on request; the same command resumes it."""
+
+    exit_code = 130

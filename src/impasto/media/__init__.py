@@ -1,0 +1,1 @@
+"""The only place that opens, decodes, encodes and joins media files."""

@@ -1,0 +1,152 @@
+"""Open a stranger's file, and nothing but that file."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from impasto.errors import SourceRefused
+from impasto.records import Limits
+
+# A concat script or a playlist renamed to .mp4 would open other files and sockets: neither FFmpeg's
+# protocol list nor PyAV stops that, only a list of demuxers that hold media themselves does.
+_DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
+_DECODERS = frozenset(
+    "h264 hevc av1 libdav1d vp8 vp9 libvpx-vp9 vvc mpeg1video mpeg2video mpeg4 msmpeg4v3 mjpeg "
+    "prores prores_ks dnxhd ffv1 theora h263 huffyuv ffvhuff utvideo rawvideo png qtrle dvvideo "
+    "cfhd v210 vc1".split()
+)
+_TIMEOUT_S = 10.0
+
+
+def _os_path(path: Path) -> str:
+    # An absolute path can't be taken for a protocol ("concat:…") or an option ("-i").
+    return str(path.absolute())
+
+
+@contextmanager
+def open_source(path: Path, limits: Limits) -> Generator[InputContainer]:
+    """Open `path` for reading, with containers and protocols from an allow-list.
+
+    Raises:
+        SourceRefused: not there, not a video of a known container, or beyond a limit.
+    """
+    try:
+        size = path.stat().st_size
+        regular = path.is_file()
+    except (OSError, ValueError) as error:
+        raise SourceRefused(f"can't read {str(path)!r}: {reason(error)}") from error
+    if not regular:
+        raise SourceRefused(f"{str(path)!r} is not a file")
+    if size > limits.max_bytes:
+        raise SourceRefused(
+            f"{str(path)!r} has {size} bytes, over the limit of {limits.max_bytes} (max_bytes)"
+        )
+    try:
+        container = av.open(
+            _os_path(path),
+            timeout=(_TIMEOUT_S, _TIMEOUT_S),
+            # find_stream_info decodes pictures by itself; this bounds what it may allocate.
+            options={"max_pixels": str(limits.max_pixels)},
+            container_options={"protocol_whitelist": "file", "format_whitelist": _DEMUXERS},
+        )
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise SourceRefused(
+            f"{str(path)!r} is not a video that Impasto opens ({reason(error)}); "
+            "mp4, mov, mkv, webm, avi and ts are"
+        ) from error
+    with container:
+        if len(container.streams) > limits.max_streams:
+            raise SourceRefused(
+                f"{str(path)!r} has {len(container.streams)} streams, over the limit of "
+                f"{limits.max_streams} (max_streams)"
+            )
+        yield container
+
+
+def picture_stream(container: InputContainer, limits: Limits) -> VideoStream:
+    """Return the video stream to paint: the default one, or else the first, never cover art.
+
+    Raises:
+        SourceRefused: no such stream, a codec off the allow-list, or a picture beyond a limit.
+    """
+    name = container.name
+    candidates = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & stream.disposition.attached_pic
+        and stream.codec_context is not None
+        and stream.codec_context.width
+    ]
+    if not candidates:
+        raise SourceRefused(f"{name!r} has no video stream")
+    chosen = next((s for s in candidates if s.disposition & s.disposition.default), candidates[0])
+    context = chosen.codec_context
+    if context.name not in _DECODERS:
+        raise SourceRefused(f"{name!r} holds {context.name}, which Impasto does not decode")
+    pixels = context.width * context.height
+    if pixels > limits.max_pixels:
+        raise SourceRefused(
+            f"{name!r} has frames of {context.width}×{context.height}, over the limit of "
+            f"{limits.max_pixels} pixels (max_pixels)"
+        )
+    if container.duration is not None and container.duration > limits.max_duration_s * 1_000_000:
+        raise SourceRefused(
+            f"{name!r} lasts {container.duration // 1_000_000} s, over the limit of "
+            f"{limits.max_duration_s} s (max_duration_s)"
+        )
+    return chosen
+
+
+def decode(
+    container: InputContainer, stream: VideoStream, damage: list[str], *, threads: int = 0
+) -> Generator[VideoFrame]:
+    """Decode to the very last frame, going on past what is damaged.
+
+    Args:
+        container: where `stream` lives; read from its present position.
+        stream: the picture stream.
+        damage: one line is added for each packet that could not be decoded.
+        threads: 0 for one a core. Error concealment differs between thread counts, so a damaged
+            file is decoded with 1.
+    """
+    context = stream.codec_context
+    if not context.is_open:
+        context.thread_type = "AUTO" if threads != 1 else "SLICE"
+        context.thread_count = threads
+    packets = iter(container.demux(stream))
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.FFmpegError as error:
+            damage.append(f"reading stopped: {reason(error)}")
+            break
+        try:
+            yield from packet.decode()
+        except av.FFmpegError as error:
+            damage.append(f"a packet at pts {packet.pts} did not decode: {reason(error)}")
+    yield from _drain(context)
+
+
+def _drain(context: VideoCodecContext) -> Generator[VideoFrame]:
+    while True:
+        try:
+            yield from context.decode(None)
+        except (av.EOFError, EOFError):
+            return
+        except av.FFmpegError:  # a damaged picture on the way out; the ones behind it still come
+            continue
+        return
+
+
+def reason(error: Exception) -> str:
+    """Say in a few words what a library or the system complains of."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,217 @@
+"""Encode a chunk's pictures into a segment: video only, complete in itself."""
+
+import io
+import os
+from collections.abc import Iterable
+from fractions import Fraction
+
+import av
+from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from impasto.errors import RequestError, RunFailed
+from impasto.media.pixels import target_color
+from impasto.media.probe import COLOR_CODES
+from impasto.records import Codec, Encode, Source
+
+_ENCODERS: dict[Codec, str] = {
+    "h264": "libx264",
+    "h265": "libx265",
+    "av1": "libsvtav1",
+    "vp9": "libvpx-vp9",
+    "ffv1": "ffv1",
+}
+_DEFAULT_CRF: dict[Codec, int] = {"h264": 18, "h265": 20, "av1": 28, "vp9": 28, "ffv1": 0}
+_DEFAULT_PRESET: dict[Codec, str] = {
+    # The network binds, so the encoder gets what is left: these take a few per cent of a core.
+    "h264": "veryfast",
+    "h265": "fast",
+    "av1": "8",
+    "vp9": "4",
+    "ffv1": "",
+}
+_X26X_PRESETS = ("ultrafast superfast veryfast faster fast medium slow slower veryslow "
+                 "placebo").split()  # fmt: skip
+_PRESETS: dict[Codec, list[str]] = {
+    "h264": _X26X_PRESETS,
+    "h265": _X26X_PRESETS,
+    "av1": [str(n) for n in range(14)],
+    "vp9": [str(n) for n in range(9)],
+    "ffv1": [""],
+}
+_MAX_CRF: dict[Codec, int] = {"h264": 51, "h265": 51, "av1": 63, "vp9": 63, "ffv1": 0}
+_GOP_SECONDS = 5
+
+
+def choose_encode(
+    source: Source, *, codec: Codec, crf: int | None, preset: str | None, width: int, height: int
+) -> tuple[Encode, tuple[str, ...]]:
+    """Settle how segments are encoded, and what a person should know about it.
+
+    The target keeps the source's chroma subsampling at 8 bits. H.264 and H.265 hold odd sizes only
+    in 4:4:4, and the size comes first.
+
+    Raises:
+        RequestError: an unknown codec or preset, or a CRF out of range.
+    """
+    if codec not in _ENCODERS:
+        raise RequestError(f"unknown codec {codec!r}; use one of {', '.join(_ENCODERS)}")
+    preset = _DEFAULT_PRESET[codec] if preset is None else preset
+    if preset not in _PRESETS[codec]:
+        known = ", ".join(_PRESETS[codec]) or "none"
+        raise RequestError(f"unknown preset {preset!r} for {codec}; it has: {known}")
+    crf = _DEFAULT_CRF[codec] if crf is None else crf
+    if not 0 <= crf <= _MAX_CRF[codec]:
+        raise RequestError(f"crf must be within 0 and {_MAX_CRF[codec]} for {codec}, got {crf}")
+    notes = []
+    pixel_format = "yuv" + _subsampling(source) + "p"
+    if codec == "av1":
+        pixel_format = "yuv420p"  # all that SVT-AV1 encodes
+    if codec in {"h264", "h265"} and (width % 2 or height % 2) and pixel_format != "yuv444p":
+        pixel_format = "yuv444p"
+        notes.append(
+            f"{width}×{height} is odd, which {codec} holds only in 4:4:4; where players can't show "
+            "that, use --codec vp9"
+        )
+    if source.color.hdr:
+        notes.append(f"HDR ({source.color.transfer}) is tone-mapped to SDR, BT.709")
+    same_shape = (width, height) == (source.display_width, source.display_height)
+    encode = Encode(
+        codec=codec,
+        crf=crf,
+        preset=preset,
+        width=width,
+        height=height,
+        pixel_format=pixel_format,
+        sample_aspect_ratio=source.display_aspect
+        if same_shape
+        else _fitted_aspect(source, width, height),
+        color=target_color(source),
+        rate=_tame_rate(source.ledger.average_rate),
+    )
+    return encode, tuple(notes)
+
+
+def _subsampling(source: Source) -> str:
+    name = source.pixel_format
+    if any(full in name for full in ("444", "rgb", "bgr", "gbr", "xyz", "pal8")):
+        return "444"
+    return "422" if any(half in name for half in ("422", "yuyv", "uyvy", "nv16")) else "420"
+
+
+def _fitted_aspect(source: Source, width: int, height: int) -> Fraction:
+    shape = Fraction(source.display_width, source.display_height) * source.display_aspect
+    sar = shape * Fraction(height, width)
+    # Sizes are rounded to whole pixels; that is not worth a ratio of its own.
+    return Fraction(1) if abs(sar - 1) < Fraction(2, 100) else sar.limit_denominator(255)
+
+
+def _tame_rate(rate: Fraction) -> Fraction:
+    """Bound the rate and its terms to what encoders take; it steers quality, not timing."""
+    return min(max(rate, Fraction(1)), Fraction(240)).limit_denominator(1001)
+
+
+def encode_segment(frames: Iterable[VideoFrame], encode: Encode) -> bytes:
+    """Encode frames, in display order, into the bytes of a Matroska segment.
+
+    Inside a segment time is the frame's number at a constant rate; the ledger's timestamps come
+    back at the stitch. It starts with an IDR frame and refers to nothing outside itself.
+
+    Args:
+        frames: in the pixel format and size of `encode`, tagged; their timestamps are ignored.
+        encode: every setting.
+
+    Raises:
+        RequestError: the encoder refuses the settings.
+    """
+    # SVT-AV1 prints its settings to standard error unless its own variable says "errors only".
+    os.environ.setdefault("SVT_LOG", "1")
+    buffer = io.BytesIO()
+    tick = 1 / encode.rate
+    with av.open(buffer, "w", format="matroska") as container:
+        stream = container.add_stream(
+            _ENCODERS[encode.codec], rate=encode.rate, options=_options(encode)
+        )
+        assert isinstance(stream, VideoStream)
+        context = stream.codec_context
+        context.width, context.height = encode.width, encode.height
+        context.pix_fmt = encode.pixel_format
+        context.time_base = tick
+        context.sample_aspect_ratio = encode.sample_aspect_ratio
+        context.thread_count = encode.threads
+        context.gop_size = max(1, round(encode.rate * _GOP_SECONDS))
+        _tag(context, encode)
+        try:
+            for number, frame in enumerate(frames):
+                frame.pts, frame.time_base = number, tick
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        except av.FFmpegError as error:
+            raise RequestError(
+                f"{_ENCODERS[encode.codec]} refuses {encode.width}×{encode.height} "
+                f"{encode.pixel_format} preset {encode.preset!r} crf {encode.crf}: {error}"
+            ) from error
+    return buffer.getvalue()
+
+
+def _tag(context: VideoCodecContext, encode: Encode) -> None:
+    color = encode.color
+    codes = COLOR_CODES
+    context.colorspace = codes["matrix"].get(color.matrix, 2)
+    context.color_range = codes["range"].get(color.range, 0)
+    context.color_primaries = codes["primaries"].get(color.primaries, 2)
+    context.color_trc = codes["transfer"].get(color.transfer, 2)
+
+
+def _options(encode: Encode) -> dict[str, str]:
+    """Private options of each encoder; what varies with the machine is pinned."""
+    common = {"crf": str(encode.crf), "threads": str(encode.threads)}
+    match encode.codec:
+        case "h264":
+            return common | {"preset": encode.preset, "x264-params": "open-gop=0:stitchable=1"}
+        case "h265":
+            private = "open-gop=0:pools=none:frame-threads=1:wpp=0:info=0:log-level=error"
+            return common | {"preset": encode.preset, "x265-params": private}
+        case "av1":
+            private = "lp=1:enable-overlays=0"
+            return common | {"preset": encode.preset, "svtav1-params": private}
+        case "vp9":
+            return common | {"b": "0", "cpu-used": encode.preset, "row-mt": "0"}
+        case "ffv1":
+            return {"level": "3", "slices": "4", "slicecrc": "1", "g": "1", "threads": "1"}
+
+
+def reorder_depth(encode: Encode) -> int:
+    """Frames by which a picture may be decoded after its place in the display order.
+
+    Two for B-frame pyramids as x264 and x265 build them; AV1 and VP9 hide their reordering inside
+    packets, and FFV1 has none.
+    """
+    return 2 if encode.codec in {"h264", "h265"} else 0
+
+
+def segment_packets(data: bytes) -> list[tuple[bytes, int, bool]]:
+    """Split a segment into its packets, in decode order.
+
+    Returns:
+        For each packet its bytes, its frame's place in display order, and whether it is a keyframe.
+
+    Raises:
+        RunFailed: the bytes are not a readable segment.
+    """
+    try:
+        with av.open(io.BytesIO(data), format="matroska") as container:
+            assert isinstance(container, InputContainer)
+            packets = [
+                (bytes(packet), packet.pts or 0, packet.is_keyframe)
+                for packet in container.demux(video=0)
+                if packet.size
+            ]
+    except (av.FFmpegError, IndexError) as error:
+        raise RunFailed(f"a segment of {len(data)} bytes can't be read: {error}") from error
+    rank = {pts: place for place, pts in enumerate(sorted(pts for _, pts, _ in packets))}
+    if len(rank) != len(packets):
+        raise RunFailed(f"a segment has {len(packets)} packets but {len(rank)} timestamps")
+    return [(body, rank[pts], keyframe) for body, pts, keyframe in packets]

@@ -1,0 +1,1 @@
+"""Network definitions (torch), shared by training and the torch runtime."""

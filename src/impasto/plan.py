@@ -1,0 +1,56 @@
+"""Cut the frame ledger into chunks. Pure: the same ledger gives the same chunks anywhere."""
+
+from bisect import bisect_right
+
+from impasto.errors import RequestError
+from impasto.records import Chunk, Ledger
+
+_CHUNK_PIXELS = 30_000_000
+"""Picture area per chunk by default: about 130 frames of 640x360 or 15 of 1080p. A chunk is what a
+lost worker costs, and what a segment's start-up (a seek, an IDR frame) is spread over."""
+_SHORTEST, _LONGEST = 12, 240
+
+
+def default_chunk_frames(*, width: int, height: int) -> int:
+    """Frames per chunk for pictures of this size; depends on nothing else, least of all a fleet."""
+    return max(_SHORTEST, min(_LONGEST, _CHUNK_PIXELS // (width * height)))
+
+
+def plan_chunks(ledger: Ledger, *, start: int, stop: int, chunk_frames: int) -> tuple[Chunk, ...]:
+    """Cut frames `[start, stop)` into chunks of about `chunk_frames`.
+
+    A cut moves to the nearest keyframe where one is within a quarter of the length, so that few
+    frames are decoded twice; where the source has none there, the cut stays.
+
+    Raises:
+        RequestError: `chunk_frames` is not positive, or the range is empty or outside the ledger.
+    """
+    if chunk_frames < 1:
+        raise RequestError(f"chunk_frames must be positive, got {chunk_frames}")
+    if not 0 <= start < stop <= len(ledger):
+        raise RequestError(f"no frames in [{start}, {stop}) of {len(ledger)}")
+    keyframes = [i for i in range(start + 1, stop) if ledger.keyframe[i]]
+    slack = chunk_frames // 4
+    cuts = [start]
+    while stop - cuts[-1] > chunk_frames + slack:
+        wanted = cuts[-1] + chunk_frames
+        place = bisect_right(keyframes, wanted)
+        near = [k for k in keyframes[max(0, place - 1) : place + 1] if abs(k - wanted) <= slack]
+        cuts.append(min(near, key=lambda k: abs(k - wanted)) if near else wanted)
+    return tuple(
+        Chunk(index, first, last, ledger.pts[seek_frame(ledger, first)])
+        for index, (first, last) in enumerate(zip(cuts, [*cuts[1:], stop], strict=True))
+    )
+
+
+def seek_frame(ledger: Ledger, index: int, *, back: int = 0) -> int:
+    """Index of the last keyframe at or before frame `index`, or `back` keyframes before that one.
+
+    0 where there is none: a stream may begin in the middle of a group of pictures.
+    """
+    for candidate in range(index, 0, -1):
+        if ledger.keyframe[candidate]:
+            if back == 0:
+                return candidate
+            back -= 1
+    return 0

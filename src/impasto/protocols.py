@@ -1,0 +1,44 @@
+"""The seams: what a scorer and an engine look like to the rest."""
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Protocol
+
+from impasto.records import Chunk, Frames, Outcome, Progress, Task
+
+
+class Scorer(Protocol):
+    """Frames in, frames out; built once per worker process, called once per batch.
+
+    What a frame becomes depends on that frame alone: neither on its batch nor on the number of
+    threads, so that one worker and a hundred give the same bytes.
+    """
+
+    batch_size: int
+    """Frames that a call handles best; any number from 1 up is accepted."""
+    device: str
+    """What executes the network, for people: "AMD EPYC (AVX512-BF16)"."""
+
+    def __call__(self, frames: Frames, /) -> Frames:
+        """Score uint8 RGB frames (N, H, W, 3) → (N, H, W, 3).
+
+        Raises:
+            OutOfMemory: the device has no room even for one frame at a time.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """Where chunks run."""
+
+    name: str
+    workers: int
+
+    def map(
+        self, task: Task, chunks: Iterable[Chunk], on_progress: Callable[[Progress], None]
+    ) -> Generator[Outcome]:
+        """Score the chunks, in any order, and yield exactly one outcome for each.
+
+        A bad chunk is a Failed value, never an exception; a lost worker costs its chunk only.
+        Closing the generator cancels what has not started and ends the workers.
+        """
+        ...

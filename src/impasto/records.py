@@ -1,0 +1,422 @@
+"""The vocabulary: frozen values that travel between the parts, and their JSON form."""
+
+import hashlib
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Frames = NDArray[np.uint8]
+"""RGB pictures, uint8, (N, H, W, 3), C-contiguous."""
+
+Precision = Literal["f32", "bf16", "f16"]
+Codec = Literal["h264", "h265", "av1", "vp9", "ffv1"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a stranger's file may ask for at most; checked before anything is decoded."""
+
+    max_pixels: int = 8192 * 4352
+    """Per frame: DCI 8K with room for coding blocks."""
+    max_frames: int = 5_000_000
+    max_streams: int = 64
+    max_duration_s: int = 24 * 3600
+    max_bytes: int = 1 << 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What configuration decides: folders, stores and limits."""
+
+    user_styles: Path
+    system_store: str
+    """URL or path of the system store."""
+    model_cache: Path
+    """Compiled networks, so that a second start is quick."""
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Color:
+    """How a stream's numbers become light, in FFmpeg's names; "unspecified" where untagged."""
+
+    matrix: str = "unspecified"
+    range: str = "unspecified"
+    primaries: str = "unspecified"
+    transfer: str = "unspecified"
+
+    @property
+    def hdr(self) -> bool:
+        """Whether the transfer is PQ (SMPTE ST 2084) or HLG (ARIB STD-B67)."""
+        return self.transfer in {"smpte2084", "arib-std-b67"}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """One stream of a container."""
+
+    index: int
+    kind: str
+    """video, audio, subtitle, data or attachment."""
+    codec: str
+    language: str = ""
+    """ISO 639 code; empty where it is not said, which some containers write as "und"."""
+    attached_picture: bool = False
+    """Cover art: a still that sits in a video stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Every frame of the source in display order, as a full decode found it.
+
+    The three tuples have one entry a frame. A checksum is the CRC-32 of the decoded luma plane:
+    it proves later, after a seek, that a worker holds the very picture that the probe saw.
+    """
+
+    time_base: Fraction
+    pts: tuple[int, ...]
+    """Strictly increasing, in units of time_base."""
+    keyframe: tuple[bool, ...]
+    checksum: tuple[int, ...]
+    last_duration: int
+    """Of the last frame, in units of time_base; the others last until the next PTS."""
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    def duration(self, index: int) -> int:
+        """How long frame `index` is shown, in units of time_base."""
+        if index + 1 < len(self.pts):
+            return self.pts[index + 1] - self.pts[index]
+        return self.last_duration
+
+    @property
+    def variable_frame_rate(self) -> bool:
+        """Whether frame durations differ by more than one tick, which is rounding."""
+        steps = [b - a for a, b in zip(self.pts, self.pts[1:], strict=False)]
+        return bool(steps) and max(steps) - min(steps) > 1
+
+    @property
+    def average_rate(self) -> Fraction:
+        """Frames per second over the whole ledger, exact."""
+        ticks = self.pts[-1] + self.last_duration - self.pts[0]
+        return Fraction(len(self.pts)) / (ticks * self.time_base)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the probe learnt of a source: its picture track, its other streams, its ledger."""
+
+    digest: str
+    """SHA-256 of the file's bytes."""
+    bytes: int
+    container: str
+    """FFmpeg's name of the demuxer, such as "mov,mp4,m4a,3gp,3g2,mj2"."""
+    video_index: int
+    codec: str
+    width: int
+    """Of the decoded picture, before rotation."""
+    height: int
+    rotation: int
+    """Degrees clockwise that a player turns the picture: 0, 90, 180 or 270."""
+    mirrored: bool
+    """Whether a player flips the picture left to right, before it turns it."""
+    sample_aspect_ratio: Fraction
+    pixel_format: str
+    color: Color
+    streams: tuple[StreamInfo, ...]
+    chapters: int
+    ledger: Ledger
+    damage: tuple[str, ...] = ()
+    """What the decoder complained of: one line each; empty for a sound file."""
+
+    @property
+    def display_width(self) -> int:
+        """Width in pixels after rotation."""
+        return self.height if self.rotation in {90, 270} else self.width
+
+    @property
+    def display_height(self) -> int:
+        """Height in pixels after rotation."""
+        return self.width if self.rotation in {90, 270} else self.height
+
+    @property
+    def display_aspect(self) -> Fraction:
+        """Sample aspect ratio after rotation."""
+        sar = self.sample_aspect_ratio
+        return 1 / sar if self.rotation in {90, 270} else sar
+
+
+@dataclass(frozen=True, slots=True)
+class Encode:
+    """How segments are encoded; every field is part of a segment's key."""
+
+    codec: Codec
+    crf: int
+    preset: str
+    width: int
+    height: int
+    pixel_format: str
+    sample_aspect_ratio: Fraction
+    color: Color
+    rate: Fraction
+    """Frames per second that the encoder's rate control assumes; not the frames' timing."""
+    threads: int = 1
+    """Encoders give other bytes on other thread counts, so it is fixed and part of the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerSpec:
+    """Which network, and how it is applied; every field is part of the run's id."""
+
+    name: str
+    """The style's or the model file's name: for people, and for the target's name."""
+    model: str
+    """SHA-256 of the ONNX file; its bytes lie in the system store under models/."""
+    strength: float = 1.0
+    """0 is the source, 1 is the full style."""
+    keep_colors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A run of consecutive frames that one worker scores at a time."""
+
+    index: int
+    start: int
+    stop: int  # [start, stop)
+    seek_pts: int
+    """PTS of a keyframe at or before `start`, where decoding begins."""
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """Everything that a run's result depends on; its digest is the run's id."""
+
+    source: str
+    """Digest of the source's bytes."""
+    scorer: ScorerSpec
+    encode: Encode
+    start: int  # [start, stop) in frames of the ledger
+    stop: int
+    chunk_frames: int
+    precision: Literal["auto", "f32", "bf16", "f16"]
+    on_error: Literal["fail", "pass-through"] = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the first start of a run settled; every resume reads it back."""
+
+    spec: Spec
+    source: Source
+    chunks: tuple[Chunk, ...]
+    precision: Precision
+    gate_db: float | None
+    """PSNR in dB of the first frame at `precision` against f32; None where it is f32 itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a worker needs, as data: it opens the store, the source and the scorer itself."""
+
+    run_id: str
+    source: str
+    """Path or URL of the source."""
+    system: str
+    """URL of the system store."""
+    device: str = "cpu"
+    streams: int = 0
+    """Frames scored at the same time, one core each; 0 takes every core."""
+    model_cache: str = ""
+    """Folder for compiled networks; "" keeps none."""
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A worker has finished more frames of a chunk."""
+
+    chunk: int
+    worker: str
+    frames_done: int
+    stage_s: dict[str, float]
+    """Busy seconds of this chunk's stages so far: decode, score, encode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A chunk has a finished segment in the store."""
+
+    chunk: int
+    worker: str
+    segment: str
+    """SHA-256 of the segment's bytes."""
+    frames: int
+    wall_s: float
+    stage_s: dict[str, float]
+    frame_s: tuple[float, ...]
+    """Seconds of scoring for each frame."""
+    device: str
+    replaced: tuple[int, ...] = ()
+    """Frames (ledger indices) that the policy replaced by their source picture."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A chunk could not be scored this time."""
+
+    chunk: int
+    worker: str
+    error: str
+    """One line."""
+    lost_worker: bool = False
+    """The worker's process went away: the chunk itself may be blameless."""
+    retriable: bool = True
+    log: str = ""
+    """Everything known: a traceback, standard error."""
+
+
+Outcome = Done | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class StageBegan:
+    """The run has entered a stage: probe, plan, score, stitch or verify."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The plan is settled; `reused` chunks have their segment already."""
+
+    run_id: str
+    source: Source
+    chunks: tuple[Chunk, ...]
+    reused: tuple[int, ...]
+    engine: str
+    workers: int
+    precision: Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that a person should know now; it stands in the report too."""
+
+    text: str
+
+
+Event = StageBegan | Planned | Progress | Done | Failed | Noted
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that verify proves, with what was expected and what was found."""
+
+    name: str
+    ok: bool
+    expected: Any
+    found: Any
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkCounts:
+    """How a run's chunks fared."""
+
+    total: int = 0
+    reused: int = 0
+    retried: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run did: printed by --json, and kept in the system store."""
+
+    run_id: str
+    source: str
+    target: str
+    scorer: str
+    frames: int
+    wall_s: float
+    frames_per_s: float
+    chunks: ChunkCounts
+    replaced_frames: int
+    engine: str
+    workers: int
+    runtime: str
+    device: str
+    precision: str
+    stage_s: dict[str, float]
+    """Busy seconds by stage over all workers: probe, decode, score, encode, stitch, verify."""
+    verified: bool
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...] = ()
+    """Everything that a person should know: HDR tone-mapped, odd size in 4:4:4, damage, …"""
+    gate_db: float | None = None
+    peak_memory_mb: float | None = None
+    frame_s: dict[str, float] = field(default_factory=dict)
+    """Seconds of scoring per frame: minimum, median and maximum."""
+
+
+T = TypeVar("T")
+
+
+def to_json(value: Any) -> bytes:
+    """Return a record as JSON, fractions as "a/b"; equal records give equal bytes."""
+    return msgspec.json.encode(value, enc_hook=_encode, order="sorted")
+
+
+def from_json(data: bytes, kind: type[T]) -> T:
+    """Read a record of type `kind` back.
+
+    Raises:
+        ValueError: the bytes are not JSON, or not of that shape.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind, dec_hook=_decode)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a {kind.__name__} record: {error}") from error
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a record's JSON, in hexadecimal."""
+    return hashlib.sha256(to_json(value)).hexdigest()
+
+
+def run_id(spec: Spec) -> str:
+    """Name a run by everything its result depends on."""
+    return digest(spec)[:16]
+
+
+def segment_key(plan: Plan, chunk: Chunk) -> str:
+    """Key of a chunk's segment in the system store, without its extension.
+
+    It holds the digest of everything that the segment depends on, so that a segment made for
+    another source, network, setting, precision or cut can't be taken for this one.
+    """
+    identity = digest([plan.spec, plan.precision, chunk.start, chunk.stop])[:24]
+    return f"runs/{run_id(plan.spec)}/segments/{chunk.index:06d}-{identity}"
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Fraction):
+        return f"{value.numerator}/{value.denominator}"
+    raise NotImplementedError(f"no JSON form for {type(value).__name__}")
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Fraction:
+        return Fraction(value)
+    raise NotImplementedError(f"no JSON form for {kind.__name__}")

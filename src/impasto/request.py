@@ -1,0 +1,259 @@
+"""From what a person asks for to the spec of a run: sizes, times, codecs, the target's name."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+from impasto.errors import RequestError
+from impasto.media.encode import choose_encode
+from impasto.media.stitch import MUXERS, unsupported
+from impasto.plan import default_chunk_frames
+from impasto.records import Codec, Encode, Ledger, ScorerSpec, Source, Spec
+
+_MAX_SIDE = 16384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Everything about a run beyond its source, its scorer and its target."""
+
+    strength: float = 1.0
+    """0 is the source, 1 the full style."""
+    keep_colors: bool = False
+    """Luma from the style, chroma from the source."""
+    size: str = "source"
+    """"1280x720", "720p" (that height, the source's shape) or "source"."""
+    start: str | None = None
+    """"12.5", "90s" or "00:01:02.5" after the first frame; None is the beginning."""
+    end: str | None = None
+    """Likewise; the frame at that moment is no longer part of it."""
+    quality: str = "balanced"
+    codec: Codec | None = None
+    """None takes what the container is for: h264, or vp9 in WebM."""
+    crf: int | None = None
+    preset: str | None = None
+    engine: str = "local"
+    workers: int | None = None
+    device: str = "auto"
+    precision: Literal["auto", "f32", "bf16", "f16"] = "auto"
+    chunk_frames: int | None = None
+    """None takes what suits the picture's size."""
+    on_error: Literal["fail", "pass-through"] = "fail"
+    work: str | None = None
+    """URL or path of the system store; None takes the configured one."""
+    keep: bool = False
+    """Keep the segments of a finished run."""
+    force: bool = False
+    """Overwrite an existing target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A run as it was asked for."""
+
+    source: Path
+    target: Path | None
+    scorer: ScorerSpec
+    asked: dict[str, str]
+    """{"style": …} or {"model": …}, as given, to ask again on resume."""
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A request with every open question settled against its source."""
+
+    spec: Spec
+    target: Path
+    force: bool
+    notes: tuple[str, ...]
+
+    @contextlib.contextmanager
+    def publishing(self) -> Iterator[Path]:
+        """Give a name to write to, and turn what is there into the target at the end.
+
+        The target appears whole, by a rename, or not at all; after an error nothing is left.
+
+        Raises:
+            RequestError: a target has appeared meanwhile.
+        """
+        unfinished = self.target.with_name(f".{self.target.name[-120:]}.{os.getpid()}.part")
+        try:
+            yield unfinished
+            refuse_existing(self.target, force=self.force)
+            unfinished.replace(self.target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def resolve(request: Request, source: Source) -> Resolved:
+    """Settle size, part, codec, container and name of the target.
+
+    Raises:
+        RequestError: they don't go together, or the target exists.
+    """
+    options = request.options
+    if options.device not in {"auto", "cpu"}:
+        raise RequestError(
+            f"device {options.device!r} is not supported by this version; use auto or cpu"
+        )
+    start, stop = select_frames(source.ledger, options.start, options.end)
+    width, height = target_size(source, options.size)
+    target, codec, notes = _target(request, source)
+    encode, more = choose_encode(
+        source, codec=codec, crf=options.crf, preset=options.preset, width=width, height=height
+    )
+    if (problem := _aspect_problem(encode, target)) is not None:
+        raise RequestError(problem)
+    spec = Spec(
+        source=source.digest,
+        scorer=request.scorer,
+        encode=encode,
+        start=start,
+        stop=stop,
+        chunk_frames=options.chunk_frames or default_chunk_frames(width=width, height=height),
+        precision=options.precision,
+        on_error=options.on_error,
+    )
+    return Resolved(spec, target, options.force, (*notes, *more))
+
+
+def refuse_existing(target: Path, *, force: bool) -> None:
+    """Raise RequestError when there is a target and nobody said to overwrite it."""
+    if target.exists() and not force:
+        raise RequestError(f"{str(target)!r} exists; --force overwrites it, -o names another")
+
+
+def _target(request: Request, source: Source) -> tuple[Path, Codec, list[str]]:
+    """Choose the target's path and codec, and say where that differs from the plain wish."""
+    wished = request.options.codec
+    if request.target is not None:
+        target = request.target
+        codec = wished or _usual_codec(target.suffix)
+        if problems := _problems(source, target, codec):
+            raise RequestError(
+                f"a {target.suffix or 'nameless'} file can't hold {', '.join(problems)}; "
+                f"try -o {str(target.with_suffix('.mkv'))!r}"
+            )
+    else:
+        suffix = request.source.suffix.lower()
+        stem = f"{request.source.stem}.{request.scorer.name}"
+        choices = [suffix] if suffix in MUXERS else []
+        for suffix in dict.fromkeys([*choices, ".mp4", ".mkv"]):
+            target = request.source.with_name(stem + suffix)
+            codec = wished or _usual_codec(suffix)
+            if not (problems := _problems(source, target, codec)):
+                break
+        else:
+            raise RequestError(f"no container holds {', '.join(problems)}")
+    refuse_existing(target, force=request.options.force)
+    if target.exists() and target.samefile(request.source):
+        raise RequestError(f"{str(target)!r} is the source itself; -o names another target")
+    if not target.parent.is_dir():
+        raise RequestError(f"the folder {str(target.parent)!r} does not exist")
+    moved = target.suffix.lower() != request.source.suffix.lower() and request.target is None
+    notes = [f"the target is a {target.suffix} file, which holds every stream"] if moved else []
+    return target, codec, notes
+
+
+def _usual_codec(suffix: str) -> Codec:
+    return "vp9" if suffix.lower() == ".webm" else "h264"
+
+
+def _problems(source: Source, target: Path, codec: Codec) -> list[str]:
+    problems = unsupported(source, target, codec)
+    if codec in {"vp9", "av1"} and source.display_aspect != 1 and target.suffix != ".mp4":
+        # These bitstreams have no aspect ratio, and PyAV can't set Matroska's display size.
+        problems.append(f"{codec} with pixels that are not square")
+    return problems
+
+
+def _aspect_problem(encode: Encode, target: Path) -> str | None:
+    square = encode.sample_aspect_ratio == 1 or encode.codec not in {"vp9", "av1"}
+    if square or target.suffix == ".mp4":
+        return None
+    return f"{encode.codec} in {target.suffix} can't hold this shape of pixels; use .mp4 or h264"
+
+
+def target_size(source: Source, size: str) -> tuple[int, int]:
+    """Return the target's width and height in pixels.
+
+    Args:
+        source: gives the shape.
+        size: "source", "WIDTHxHEIGHT", or "HEIGHTp", which keeps the shape and an even width.
+
+    Raises:
+        RequestError: another form, or a side out of bounds.
+    """
+    width, height = source.display_width, source.display_height
+    if size == "source":
+        return width, height
+    if size.endswith("p") and size[:-1].isascii() and size[:-1].isdigit():
+        wanted = int(size[:-1])
+        pair = (max(2, round(Fraction(width * wanted, height) / 2) * 2), wanted)
+    else:
+        parts = size.lower().split("x")
+        if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+            raise RequestError(f"size must be source, 720p or 1280x720, got {size!r}")
+        pair = (int(parts[0]), int(parts[1]))
+    if not all(1 <= side <= _MAX_SIDE for side in pair):
+        raise RequestError(f"size must be within 1 and {_MAX_SIDE} pixels a side, got {size!r}")
+    return pair
+
+
+def select_frames(ledger: Ledger, start: str | None, end: str | None) -> tuple[int, int]:
+    """Return the frames `[start, stop)` whose display begins within `[start, end)`.
+
+    Raises:
+        RequestError: a time that can't be read, or no frame between them.
+    """
+    first_s = ledger.pts[0] * ledger.time_base
+
+    def index(time: str) -> int:
+        due_s = first_s + parse_time(time)
+        ticks = due_s / ledger.time_base
+        return next((i for i, pts in enumerate(ledger.pts) if pts >= ticks), len(ledger))
+
+    begin = index(start) if start is not None else 0
+    stop = index(end) if end is not None else len(ledger)
+    if begin >= stop:
+        length_s = float((ledger.pts[-1] + ledger.last_duration) * ledger.time_base - first_s)
+        raise RequestError(
+            f"no frame lies between --start {start or 0} and --end {end or 'the end'}; the video "
+            f"lasts {length_s:.3f} s"
+        )
+    return begin, stop
+
+
+def parse_time(text: str) -> Fraction:
+    """Read "12.5", "90s" or "00:01:02.5" as seconds.
+
+    Raises:
+        RequestError: another form, or a negative time.
+    """
+    try:
+        parts = [Fraction(part) for part in text.removesuffix("s").split(":")]
+    except (ValueError, ZeroDivisionError):
+        parts = []
+    if not 1 <= len(parts) <= 3 or any(part < 0 for part in parts) or "/" in text:
+        raise RequestError(f"a time reads 12.5, 90s or 00:01:02.5, got {text!r}")
+    seconds = Fraction(0)
+    for part in parts:
+        seconds = seconds * 60 + part
+    return seconds
+
+
+def as_json(request: Request, target: Path) -> dict[str, Any]:
+    """Return the request as it is kept beside its run, for `runs resume`."""
+    from dataclasses import asdict
+
+    return {
+        "source": str(request.source.absolute()),
+        "target": str(target.absolute()),
+        **request.asked,
+        "options": asdict(request.options),
+    }

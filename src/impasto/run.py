@@ -1,0 +1,392 @@
+"""The whole flow of a run on one page: probe → plan → score → stitch → verify → report."""
+
+import contextlib
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from impasto.engines import open_engine
+from impasto.errors import Interrupted, RequestError, RunFailed
+from impasto.media.probe import file_digest, probe
+from impasto.media.stitch import MUXERS, stitch
+from impasto.media.verify import Expectation, verify
+from impasto.protocols import Engine
+from impasto.records import (
+    Check,
+    Chunk,
+    ChunkCounts,
+    Done,
+    Event,
+    Failed,
+    Noted,
+    Plan,
+    Planned,
+    Progress,
+    Report,
+    ScorerSpec,
+    Settings,
+    StageBegan,
+    Task,
+    from_json,
+    run_id,
+    segment_key,
+    to_json,
+)
+from impasto.request import Options, Request, Resolved, as_json, resolve
+from impasto.settle import precision_notes, settle_plan
+from impasto.stopping import Stopping
+from impasto.stores import Store, open_store
+from impasto.styles import find_style
+
+__all__ = ["Options", "score", "stylize"]
+
+_ATTEMPTS = 3
+"""Times that a chunk is tried before the run fails."""
+_MAX_MODEL_BYTES = 512 << 20
+
+
+def ignore(_: Event) -> None:
+    """Do nothing with an event."""
+
+
+def stylize(
+    source: str | Path,
+    *,
+    style: str,
+    target: str | Path | None = None,
+    options: Options | None = None,
+    settings: Settings,
+    on_event: Callable[[Event], None] = ignore,
+) -> Report:
+    """Paint a video in a style, and prove that nothing was lost.
+
+    Args:
+        source: the video.
+        style: name of a shipped or own style.
+        target: where the painting goes; `<stem>.<style>.<ext>` beside the source when None.
+        options: everything else.
+        settings: folders, stores and limits.
+        on_event: hears what happens, from this thread.
+
+    Returns:
+        The report; the target is finished and verified.
+
+    Raises:
+        RequestError: a wrong request; nothing was begun.
+        RunFailed: it could not be finished; finished segments are kept for the next start.
+        Interrupted: stopped by a signal; likewise.
+    """
+    options = options or Options()
+    found, model = find_style(style, options.quality, user_styles=settings.user_styles)
+    return _run(source, found.name, model, target, {"style": style}, options, settings, on_event)
+
+
+def score(
+    source: str | Path,
+    *,
+    model: str | Path,
+    target: str | Path | None = None,
+    options: Options | None = None,
+    settings: Settings,
+    on_event: Callable[[Event], None] = ignore,
+) -> Report:
+    """Run any network, frames → frames, over a video; otherwise as `stylize`.
+
+    Args:
+        source: the video.
+        model: an ONNX file with one input and one output, float [N, 3, H, W], RGB, 0..255.
+        target: as in `stylize`.
+        options: everything else.
+        settings: folders, stores and limits.
+        on_event: hears what happens, from this thread.
+
+    Raises:
+        RequestError, RunFailed, Interrupted: as `stylize` does.
+    """
+    path = Path(model).absolute()
+    asked = {"model": str(path)}
+    options = options or Options()
+    return _run(source, path.stem, _read_model(path), target, asked, options, settings, on_event)
+
+
+def _run(
+    source: str | Path,
+    name: str,
+    model: bytes,
+    target: str | Path | None,
+    asked: dict[str, str],
+    options: Options,
+    settings: Settings,
+    on_event: Callable[[Event], None],
+) -> Report:
+    scorer = ScorerSpec(
+        name, hashlib.sha256(model).hexdigest(), options.strength, options.keep_colors
+    )
+    request = Request(Path(source), Path(target) if target else None, scorer, asked, options)
+    engine = open_engine(options.engine, workers=options.workers)
+    store = open_store(options.work or settings.system_store)
+    log = _Log(on_event)
+    with Stopping() as stopping:
+        with log.stage("probe"):
+            probed = probe(request.source, settings.limits)
+            resolved = resolve(request, probed)
+            log.note(*probed.damage, *resolved.notes)
+        with log.stage("plan"):
+            plan = settle_plan(store, resolved.spec, probed, request.source, model, settings)
+            log.note(*precision_notes(plan))
+        run = _Run(request, resolved, settings, store, plan, log)
+        run.put("request.json", as_json(request, resolved.target))
+        scored = run.score(engine, stopping)
+        with resolved.publishing() as unfinished:
+            run.stitch(unfinished)
+            checks = run.verify(unfinished)
+    report = run.report(engine, scored, checks)
+    run.put("report.json", report)
+    if not options.keep:
+        run.forget_segments()
+    return report
+
+
+def _read_model(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _MAX_MODEL_BYTES:
+            raise RequestError(f"{str(path)!r} is larger than {_MAX_MODEL_BYTES >> 20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"can't read the model {str(path)!r}: {error.strerror}") from error
+
+
+class _Log:
+    """Passes events on, and keeps what the report needs of them."""
+
+    def __init__(self, on_event: Callable[[Event], None]) -> None:
+        self.hear = on_event
+        self.notes: list[str] = []
+        self.stage_s: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    @property
+    def wall_s(self) -> float:
+        return time.perf_counter() - self._started
+
+    def note(self, *lines: str) -> None:
+        for line in lines:
+            if line not in self.notes:
+                self.notes.append(line)
+                self.hear(Noted(line))
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Generator[None]:
+        self.hear(StageBegan(name))
+        before = time.perf_counter()
+        yield
+        self.stage_s[name] = time.perf_counter() - before
+
+
+def _until(stopping: Stopping, chunks: list[Chunk]) -> Generator[Chunk]:
+    for chunk in chunks:
+        if stopping.requested:
+            return
+        yield chunk
+
+
+@dataclass(slots=True)
+class _Scored:
+    """What became of the chunks."""
+
+    done: dict[int, Done]
+    reused: int = 0
+    retried: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run whose plan is settled."""
+
+    request: Request
+    resolved: Resolved
+    settings: Settings
+    store: Store
+    plan: Plan
+    log: _Log
+
+    @property
+    def id(self) -> str:
+        return run_id(self.plan.spec)
+
+    def put(self, name: str, record: Any) -> None:
+        self.store.put(f"runs/{self.id}/{name}", to_json(record))
+
+    def score(self, engine: Engine, stopping: Stopping) -> _Scored:
+        """Have the engine score every chunk that has no segment yet; try a failed one again."""
+        plan, log = self.plan, self.log
+        scored = _Scored(self._finished())
+        scored.reused = len(scored.done)
+        log.hear(StageBegan("score"))
+        log.hear(
+            Planned(self.id, plan.source, plan.chunks, tuple(scored.done), engine.name,
+                    engine.workers, plan.precision)
+        )  # fmt: skip
+        waiting = [chunk for chunk in plan.chunks if chunk.index not in scored.done]
+        failed: list[Failed] = []
+        told = False
+
+        def hear(progress: Progress) -> None:
+            nonlocal told
+            if stopping.requested and not told:
+                told = True
+                log.hear(Noted("finishing what is begun; Ctrl-C again stops at once"))
+            log.hear(progress)
+
+        for attempt in range(1, _ATTEMPTS + 1):
+            failed = []
+            for outcome in engine.map(self._task(), _until(stopping, waiting), hear):
+                log.hear(outcome)
+                match outcome:
+                    case Done():
+                        scored.done[outcome.chunk] = outcome
+                        log.note(*outcome.notes)
+                    case Failed():
+                        failed.append(outcome)
+                        self.put(f"logs/{outcome.chunk:06d}-{attempt}.json", outcome)
+            scored.failed += len(failed)
+            if stopping.requested:
+                raise Interrupted(
+                    f"stopped with {len(scored.done)} of {len(plan.chunks)} chunks done; "
+                    "the same command goes on from there"
+                )
+            waiting = [chunk for chunk in plan.chunks if chunk.index not in scored.done]
+            if not waiting:
+                return scored
+            if attempt == _ATTEMPTS or not all(outcome.retriable for outcome in failed):
+                break
+            scored.retried += len(waiting)
+        bad = plan.chunks[failed[0].chunk]
+        raise RunFailed(
+            f"chunk {bad.index} (frames {bad.start} to {bad.stop - 1}) failed {attempt} times: "
+            f"{failed[0].error}; see impasto runs logs {self.id}"
+        )
+
+    def _task(self) -> Task:
+        return Task(
+            run_id=self.id,
+            source=str(self.request.source.absolute()),
+            system=self.store.url,
+            model_cache=str(self.settings.model_cache),
+            limits=self.settings.limits,
+        )
+
+    def _finished(self) -> dict[int, Done]:
+        """Find the chunks that have their segment already."""
+        there = {entry.key for entry in self.store.list(f"runs/{self.id}/segments")}
+        keys = {chunk.index: segment_key(self.plan, chunk) for chunk in self.plan.chunks}
+        found = {}
+        for index, key in keys.items():
+            if {f"{key}.mkv", f"{key}.json"} <= there:
+                with contextlib.suppress(ValueError, FileNotFoundError):  # damaged: score it again
+                    found[index] = from_json(self.store.get(f"{key}.json"), Done)
+        return found
+
+    def stitch(self, unfinished: Path) -> None:
+        """Write what will become the target."""
+        with self.log.stage("stitch"):
+            notes = stitch(
+                self.request.source,
+                self.plan,
+                lambda index: self._segment(self.plan.chunks[index]),
+                unfinished,
+                muxer=MUXERS[self.resolved.target.suffix.lower()],
+                limits=self.settings.limits,
+            )
+            self.log.note(*notes)
+
+    def _segment(self, chunk: Chunk) -> bytes:
+        key = segment_key(self.plan, chunk)
+        try:
+            data, record = self.store.get(f"{key}.mkv"), self.store.get(f"{key}.json")
+        except FileNotFoundError:
+            raise RunFailed(f"segment {chunk.index} is gone from the store; run again") from None
+        if hashlib.sha256(data).hexdigest() != from_json(record, Done).segment:
+            self.store.delete(f"{key}.mkv")
+            raise RunFailed(
+                f"segment {chunk.index} was damaged in the store and removed; run again"
+            )
+        return data
+
+    def verify(self, unfinished: Path) -> tuple[Check, ...]:
+        """Prove that it holds everything.
+
+        Raises:
+            RunFailed: it does not, or the source is no longer the one that was probed.
+        """
+        spec, source = self.plan.spec, self.request.source
+        expect = Expectation(
+            start=spec.start, stop=spec.stop, width=spec.encode.width, height=spec.encode.height
+        )
+        limits = self.settings.limits
+        with self.log.stage("verify"):
+            checks = verify(
+                source, unfinished, source=self.plan.source, expect=expect, limits=limits
+            )
+            wrong = [f"{c.name}: {c.expected} became {c.found}" for c in checks if not c.ok]
+            if wrong:
+                raise RunFailed(f"the target is not right ({'; '.join(wrong)}), so it was not kept")
+            if file_digest(source) != self.plan.source.digest:
+                raise RunFailed(f"{str(source)!r} changed during the run; run again")
+        return checks
+
+    def report(self, engine: Engine, scored: _Scored, checks: tuple[Check, ...]) -> Report:
+        """Sum up what was done."""
+        plan, done = self.plan, scored.done.values()
+        frames, wall_s = plan.spec.stop - plan.spec.start, self.log.wall_s
+        busy = {
+            name: sum(d.stage_s.get(name, 0.0) for d in done)
+            for name in ("decode", "score", "encode")
+        }
+        stage_s = {"probe": 0.0, "plan": 0.0, **busy} | self.log.stage_s
+        per_frame = sorted(s for d in done for s in d.frame_s)
+        return Report(
+            run_id=self.id,
+            source=str(self.request.source),
+            target=str(self.resolved.target),
+            scorer=plan.spec.scorer.name,
+            frames=frames,
+            wall_s=round(wall_s, 3),
+            frames_per_s=round(frames / wall_s, 3),
+            chunks=ChunkCounts(len(plan.chunks), scored.reused, scored.retried, scored.failed),
+            replaced_frames=sum(len(d.replaced) for d in done),
+            engine=engine.name,
+            workers=engine.workers,
+            runtime="openvino",
+            device=next(d.device for d in done),
+            precision=plan.precision,
+            stage_s={name: round(seconds, 3) for name, seconds in stage_s.items()},
+            verified=True,
+            checks=checks,
+            notes=tuple(self.log.notes),
+            gate_db=plan.gate_db,
+            peak_memory_mb=_peak_memory_mb(),
+            frame_s={"min": per_frame[0], "median": median(per_frame), "max": per_frame[-1]},
+        )
+
+    def forget_segments(self) -> None:
+        """Remove the segments: the target is finished and proven."""
+        for entry in list(self.store.list(f"runs/{self.id}/segments")):
+            self.store.delete(entry.key)
+
+
+def _peak_memory_mb() -> float | None:
+    """Largest resident size of this process plus that of its largest ended child, in MB."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = sum(resource.getrusage(kind).ru_maxrss for kind in kinds)
+    return round(peak / (1 << 20) if sys.platform == "darwin" else peak / 1024, 1)

@@ -1,0 +1,1 @@
+"""What executes a network on a device: one network, numpy in, numpy out."""

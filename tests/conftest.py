@@ -1,0 +1,46 @@
+"""Fixtures that every test may use: media from the tables, made once per session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import hostile_media
+import media_maker
+import media_table
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`media("cfr_24")` is the path of that case's file, made on first use; never write to it."""
+    folder = tmp_path_factory.mktemp("media")
+
+    def path_of(case_name: str) -> Path:
+        case = media_table.case_named(case_name)
+        path = folder / f"{case.name}{case.suffix}"
+        if not path.exists():
+            media_maker.make(case, path)
+        return path
+
+    return path_of
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Callable[..., Path]:
+    """`hostile("bomb")` writes that file for this test; `port=` says where it calls."""
+
+    def path_of(name: str, *, port: int = 9) -> Path:
+        return hostile_media.make_hostile(name, tmp_path, port=port)
+
+    return path_of
+
+
+@pytest.fixture(scope="session")
+def clips() -> Path:
+    """The folder of real clips; skips where it is absent."""
+    folder = media_table.clips_folder(Path(__file__).resolve().parent.parent)
+    if folder is None:
+        pytest.skip("no real clips: set IMPASTO_DATA to a folder that holds clips/")
+    return folder

@@ -1,0 +1,497 @@
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import impasto
+from cli_fakes import FakeRun, a_report, a_source, chunks
+from impasto.cli import main, options, preview
+from impasto.cli.reference import reference
+from impasto.errors import Interrupted, RequestError, RunFailed, SourceRefused
+from impasto.records import (
+    Check,
+    Encode,
+    Failed,
+    Plan,
+    ScorerSpec,
+    Settings,
+    Spec,
+    to_json,
+)
+from impasto.request import Options
+from impasto.stores import Entry
+
+Captured = pytest.CaptureFixture[str]
+
+STYLIZE = ["stylize", "in.mp4", "--style", "starry_night"]
+
+
+class FakeStore:
+    """A store in memory, the age of each object told."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, tuple[bytes, datetime]] = {}
+
+    def put(self, key: str, data: bytes, age_days: float = 0) -> None:
+        self.objects[key] = (data, datetime.now(UTC) - timedelta(days=age_days))
+
+    def get(self, key: str) -> bytes:
+        return self.objects[key][0]
+
+    def delete(self, key: str) -> None:
+        del self.objects[key]
+
+    def list(self, prefix: str) -> list[Entry]:
+        return [
+            Entry(key, len(data), modified)
+            for key, (data, modified) in self.objects.items()
+            if key.startswith(prefix)
+        ]
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **contents: Any) -> None:
+    """Put a module of our own at impasto.<name>, for this test."""
+    module = ModuleType(f"impasto.{name}")
+    vars(module).update(contents)
+    monkeypatch.setitem(sys.modules, f"impasto.{name}", module)
+    monkeypatch.setattr(impasto, name, module, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def settings_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's configuration, styles or runs are touched."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in [name for name in os.environ if name.startswith(("IMPASTO_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
+    fake = FakeRun()
+    stand_in(monkeypatch, "run", Options=Options, stylize=fake, score=fake)
+    return fake
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
+    fake = FakeStore()
+    stand_in(monkeypatch, "stores", open_store=lambda _: fake)
+    return fake
+
+
+def test_every_option_reaches_the_run(run: FakeRun) -> None:
+    assert main([
+        *STYLIZE, "-o", "out.mkv", "--strength", "0.5", "--keep-colors", "--size", "720p",
+        "--start", "1.5", "--end", "90s", "--quality", "best", "--codec", "av1", "--crf", "30",
+        "--preset", "8", "--engine", "inline", "--workers", "3", "--device", "cpu", "--precision",
+        "f32", "--chunk-frames", "48", "--on-error", "pass-through", "--work", "az://w/x", "--keep",
+        "--force", "--quiet",
+    ]) == 0  # fmt: skip
+    (call,) = run.calls
+    assert (call["source"], call["style"], call["target"]) == ("in.mp4", "starry_night", "out.mkv")
+    assert call["options"] == Options(
+        strength=0.5, keep_colors=True, size="720p", start="1.5", end="90s", quality="best",
+        codec="av1", crf=30, preset="8", engine="inline", workers=3, device="cpu", precision="f32",
+        chunk_frames=48, on_error="pass-through", work="az://w/x", keep=True, force=True,
+    )  # fmt: skip
+
+
+def test_without_options_the_defaults_of_the_run_hold(run: FakeRun) -> None:
+    assert main([*STYLIZE, "--quiet"]) == 0
+    assert main(["score", "in.mp4", "--model", "m.onnx", "--quiet"]) == 0
+    assert [call["options"] for call in run.calls] == [Options(), Options()]
+    assert run.calls[1]["model"] == Path("m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "line"),
+    [
+        (a_report(), 0, ""),
+        (a_report(replaced_frames=2), 3, "2 frames could not be scored"),
+        (a_report(verified=False, checks=(Check("frame_count", ok=False, expected=3, found=2),)),
+         1, "frame_count: expected 3, found 2"),
+        (RunFailed("chunk 3 failed twice"), 1, "chunk 3 failed twice"),
+        (SourceRefused("in.mp4: not a video"), 2, "in.mp4: not a video"),
+        (RequestError("no style 'x'\nsecond line"), 2, "no style 'x'\\nsecond line"),
+        (Interrupted("stopped"), 130, "impasto stylize in.mp4 --style starry_night"),
+        (KeyboardInterrupt(), 130, "impasto stylize in.mp4 --style starry_night"),
+        (PermissionError(13, "Permission denied", "/x\n"), 1, "Permission denied: /x\\n"),
+        (MemoryError(), 1, "out of memory"),
+        (ZeroDivisionError("oops\x1b[31m"), 1, "ZeroDivisionError: oops\\x1b[31m (a fault of ours"),
+    ],
+)  # fmt: skip
+def test_every_end_of_a_run_has_its_exit_code_and_one_line(
+    run: FakeRun, capsys: Captured, outcome: Any, code: int, line: str
+) -> None:
+    run.outcome = outcome
+    assert main([*STYLIZE, "--quiet"]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == (1 if line else 0)
+    assert line in captured.err
+    assert captured.err.startswith("impasto: " if line else "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["stylize"], "missing argument 'SOURCE'"),
+        (["stylize", "in.mp4"], "missing option '--style'"),
+        ([*STYLIZE, "--strenght", "1"], "--strenght"),
+        ([*STYLIZE, "--strength", "1.5"], "--strength must lie between 0 and 1, got 1.5"),
+        ([*STYLIZE, "--strength", "nan"], "--strength must lie between 0 and 1, got nan"),
+        ([*STYLIZE, "--strength", "much"], "'--strength': Input should be a valid number"),
+        ([*STYLIZE, "--codec", "mpeg1"], "'mpeg1'"),
+        ([*STYLIZE, "--engine", "cloud"], "'cloud'"),
+        ([*STYLIZE, "--crf", "-1"], "--crf"),
+        ([*STYLIZE, "--workers", "0"], "--workers"),
+        ([*STYLIZE, "--chunk-frames", "0"], "--chunk-frames must be auto or a number"),
+        ([*STYLIZE, "--chunk-frames", "²"], "--chunk-frames must be auto or a number"),
+        ([*STYLIZE, "--on-error", "ignore"], "'ignore'"),
+        ([*STYLIZE, "more.mp4"], "more.mp4"),
+        (["score", "in.mp4"], "missing option '--model'"),
+        (["paint", "in.mp4"], "no such command 'paint'"),
+        (["styliza", "in.mp4"], "Did you mean 'stylize'"),
+        (["styles", "lost"], "no such command 'lost'"),
+        (["styles", "show", "x\n\x1b[31m"], "no style"),
+        (["styles", "import", "absent.pth", "--name", "mine"], "absent.pth"),
+        (["verify", "absent.mp4", "absent.mp4"], "absent.mp4"),
+        (["probe", "absent.mp4"], "absent.mp4"),
+        (["probe", "az://c/in.mp4"], "is not on this machine"),
+        (["probe", "concat:a|b"], "concat:a|b"),
+        (["compare", "a.mp4", "b.mp4", "-o", "nowhere/c.mp4"], "there is no folder"),
+        (["preview", "a.mp4", "--styles", ",", "-o", "s.png"], "--styles names no style"),
+        (["preview", "a.mp4", "--styles", "x", "--strengths", "2", "-o", "s.png"], "--strengths"),
+        (["runs", "show", "absent"], "no run 'absent'"),
+        (["runs", "clean", "--older-than", "soon"], "--older-than must be a number"),
+        (["\udcff"], "udcff"),
+    ],
+)
+@pytest.mark.usefixtures("run", "store")
+def test_a_wrong_request_ends_with_2_and_one_line_that_names_it(
+    capsys: Captured, arguments: list[str], named: str
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("impasto: ")
+    assert captured.err.count("\n") == 1
+    assert "\x1b" not in captured.err
+    assert named in captured.err
+
+
+def test_json_is_one_object_and_progress_goes_to_standard_error(
+    run: FakeRun, capsys: Captured
+) -> None:
+    run.outcome = a_report(target="naïve\n\udcff.mp4", notes=("[red]",))
+    assert main([*STYLIZE, "--json"]) == 0
+    captured = capsys.readouterr()
+    told = json.loads(captured.out)
+    assert captured.out.isascii()
+    assert told["target"] == "naïve\n\udcff.mp4"
+    assert told["chunks"] == {"total": 5, "reused": 1, "retried": 2, "failed": 0}
+    assert told["checks"][0]["name"] == "frame_count"
+    assert "in.mp4 → starry_night" in captured.err
+
+
+@pytest.mark.parametrize("arguments", [[*STYLIZE, "--json"], ["stylize", "--json"]])
+def test_with_json_a_failure_is_an_object_too(
+    run: FakeRun, capsys: Captured, arguments: list[str]
+) -> None:
+    run.outcome = RequestError("no style 'x'")
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["exit_code"] == 2
+    assert captured.err.splitlines()[-1] == "impasto: " + json.loads(captured.out)["error"]
+
+
+@pytest.mark.parametrize("arguments", [["--debug", *STYLIZE], [*STYLIZE, "--debug"]])
+def test_debug_adds_the_traceback_wherever_it_stands(
+    run: FakeRun, capsys: Captured, arguments: list[str]
+) -> None:
+    run.outcome = ZeroDivisionError("oops")
+    assert main([*arguments, "--quiet"]) == 1
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_the_command_that_resumes_is_quoted_for_a_shell(run: FakeRun, capsys: Captured) -> None:
+    run.outcome = Interrupted()
+    assert main(["stylize", "my film's\n.mp4", "--style", "s", "--quiet"]) == 130
+    assert "impasto stylize $'my film\\'s\\x0a.mp4' --style s" in capsys.readouterr().err
+
+
+def test_the_summary_goes_to_standard_output_and_quiet_leaves_it_out(
+    run: FakeRun, capsys: Captured
+) -> None:
+    assert main(STYLIZE) == 0
+    assert "in.starry_night.mp4" in capsys.readouterr().out
+    assert main([*STYLIZE, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert len(run.calls) == 2
+
+
+def test_help_is_short_and_ends_with_examples(capsys: Captured) -> None:
+    for arguments in ([], ["--help"], ["-h"]):
+        assert main(arguments) == 0
+        text = capsys.readouterr().out
+        assert len(text.splitlines()) < 40
+        assert "impasto stylize holiday.mp4 --style starry_night" in text
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("impasto ")
+
+
+def test_the_command_line_reference_is_up_to_date() -> None:
+    path = Path(__file__).parent.parent / "docs" / "cli.md"
+    assert path.read_text(encoding="utf-8") == reference(), (
+        "run: python -m impasto.cli.reference docs/cli.md"
+    )
+
+
+def test_the_module_runs_and_a_closed_pipe_is_quiet() -> None:
+    command = [sys.executable, "-m", "impasto", "--help"]
+    assert subprocess.run(command, capture_output=True, check=True).stdout.startswith(b"Usage")
+    read, write = os.pipe()
+    os.close(read)
+    closed = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert closed.stderr == b""
+
+
+def test_importing_the_command_line_imports_no_heavy_library() -> None:
+    heavy = {"av", "openvino", "torch", "obstore", "onnxruntime"}
+    code = f"import sys, impasto.cli; print(sorted({heavy!r} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert found.stdout.strip() == b"[]"
+
+
+def test_verify_prints_its_checks_and_fails_when_one_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    good = Check("frame_count", ok=True, expected=3, found=3)
+    bad = Check("timestamps", ok=False, expected=[1], found=[2], note="late")
+    found = [good]
+    stand_in(monkeypatch, "media.verify", verify=lambda *_, limits: tuple(found))
+    assert main(["verify", "a.mp4", "b.mp4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ok"] is True
+    found.append(bad)
+    assert main(["verify", "a.mp4", "b.mp4", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert [check["ok"] for check in json.loads(captured.out)["checks"]] == [True, False]
+    assert captured.err == (
+        "impasto: b.mp4 is not what the source asks for: timestamps: expected 1, found 2 (late)\n"
+    )
+    assert main(["verify", "a.mp4", "b.mp4"]) == 1
+    assert "✗  timestamps" in capsys.readouterr().out
+
+
+def test_probe_prints_what_the_contract_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    stand_in(monkeypatch, "media.probe", probe=lambda *_, limits: a_source())
+    assert main(["probe", "a.mp4", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["frames"], told["time_base"], told["pts_last"]) == (300, "1/12800", 153088)
+    assert (told["rotation"], told["audio_streams"], told["subtitle_streams"]) == (90, 1, 0)
+    assert {"pts_first", "variable_frame_rate", "width", "height", "pixel_format", "color",
+            "chapters"} <= set(told)  # fmt: skip
+    assert main(["probe", "[red]a.mp4"]) == 0
+    text = capsys.readouterr().out
+    assert "[red]a.mp4" in text
+    assert "640 x 360, turned by 90°" in text
+
+
+def test_a_file_url_is_a_path_and_a_foreign_one_is_refused() -> None:
+    assert options.local_path("file:///a%20b/c.mp4") == Path("/a b/c.mp4")
+    assert options.local_path("a b.mp4") == Path("a b.mp4")
+    for url in ("http://host/a.mp4", "file://host/a.mp4", "s3://b/k"):
+        with pytest.raises(RequestError, match="not on this machine"):
+            options.local_path(url)
+
+
+def test_a_sheet_is_a_png_of_every_style_and_strength(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import numpy as np
+    from PIL import Image
+
+    from impasto.media import probe as probe_module
+
+    frame = np.full((1, 1300, 20, 3), 100, dtype=np.uint8)
+    monkeypatch.setattr(probe_module, "probe", lambda *_, limits: a_source())
+    monkeypatch.setattr(preview, "_frame", lambda *_: frame)
+    monkeypatch.setattr(preview, "_painted", lambda *_: frame + 100)
+    stand_in(monkeypatch, "styles", find_style=lambda name, user_styles: (None, b""))
+    target = tmp_path / "sheet.png"
+    made = preview.make_sheet(
+        Path("a.mp4"), styles=["a", "b"], strengths=[0.5, 1], target=target,
+        settings=Settings(user_styles=tmp_path, system_store="", model_cache=tmp_path),
+    )  # fmt: skip
+    with Image.open(target) as sheet:
+        assert sheet.size == (made["width"], made["height"])
+        tile_px, step = 6, 6 + preview.GAP_PX  # 20 pixels by blocks of 3
+        across = [sheet.getpixel((preview.GAP_PX + n * step, 20)) for n in range(3)]
+        assert across == [(100,) * 3, (150,) * 3, (200,) * 3]
+        assert sheet.getpixel((preview.GAP_PX + tile_px, 20)) == (255,) * 3
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def put_run(store: FakeStore, run_id: str, *, finished: bool, age_days: float = 0) -> None:
+    source = a_source(300)
+    encode = Encode("h264", 18, "fast", 640, 360, "yuv420p", source.sample_aspect_ratio,
+                    source.color, source.ledger.average_rate)  # fmt: skip
+    spec = Spec("s", ScorerSpec("starry_night", "feed"), encode, 0, 300, 60, "auto")
+    plan = Plan(spec, source, chunks(5), "bf16", None)
+    request = {"source": "in[red].mp4", "style": "starry_night", "target": None,
+               "options": {"strength": 0.5, "chunk_frames": 60}}  # fmt: skip
+    objects = {"spec.json": spec, "plan.json": plan, "request.json": request}
+    if finished:
+        objects["report.json"] = a_report(run_id=run_id)
+    for name, record in objects.items():
+        store.put(f"runs/{run_id}/{name}", to_json(record), age_days)
+    for index in range(3):
+        store.put(f"runs/{run_id}/segments/{index:06d}-ab.mkv", b"0" * 1000, age_days)
+    failed = Failed(1, "w0", "killed", log="Traceback\n\x1b[31m[red]")
+    store.put(f"runs/{run_id}/logs/000001-1.json", to_json(failed), age_days)
+
+
+def test_runs_are_listed_with_their_state_the_latest_first(
+    store: FakeStore, capsys: Captured
+) -> None:
+    put_run(store, "aaaa1111", finished=True, age_days=2)
+    put_run(store, "bbbb2222", finished=False)
+    assert main(["runs", "list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["runs"]
+    assert [row["run_id"] for row in rows] == ["bbbb2222", "aaaa1111"]
+    assert [row["state"] for row in rows] == ["unfinished", "done"]
+    assert (rows[0]["finished_chunks"], rows[0]["chunks"]) == (3, 5)
+    assert main(["runs", "list"]) == 0
+    text = capsys.readouterr().out
+    assert "3 of 5" in text
+    assert "in[red].mp4" in text
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id(store: FakeStore, capsys: Captured) -> None:
+    put_run(store, "aaaa1111", finished=True)
+    put_run(store, "aaaa2222", finished=False)
+    assert main(["runs", "show", "aaaa1"]) == 0
+    assert "in.starry_night.mp4" in capsys.readouterr().out
+    assert main(["runs", "show", "aaaa2222", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["report"] is None
+    assert main(["runs", "show", "aaaa"]) == 2
+    assert "begins several runs: aaaa" in capsys.readouterr().err
+
+
+def test_logs_are_printed_harmless(store: FakeStore, capsys: Captured) -> None:
+    put_run(store, "aaaa1111", finished=False)
+    assert main(["runs", "logs", "aaaa"]) == 0
+    text = capsys.readouterr().out
+    assert "000001-1.json: killed (worker w0)" in text
+    assert "\\x1b[31m[red]" in text
+    assert "\x1b" not in text
+
+
+def test_resume_makes_the_first_call_again(store: FakeStore, run: FakeRun) -> None:
+    put_run(store, "aaaa1111", finished=False)
+    assert main(["runs", "resume", "aaaa", "--work", "w", "--quiet"]) == 0
+    (call,) = run.calls
+    assert (call["source"], call["style"]) == ("in[red].mp4", "starry_night")
+    assert call["options"] == Options(strength=0.5, chunk_frames=60, work="w")
+
+
+def test_an_interrupted_resume_says_how_to_go_on(
+    store: FakeStore, run: FakeRun, capsys: Captured
+) -> None:
+    put_run(store, "aaaa1111", finished=False)
+    run.outcome = Interrupted("stopped with 1 of 5 chunks done; the same command goes on")
+    assert main(["runs", "resume", "aaaa", "--quiet"]) == 130
+    assert capsys.readouterr().err == (
+        "impasto: stopped with 1 of 5 chunks done; the same command goes on: "
+        "impasto runs resume aaaa --quiet\n"
+    )
+
+
+def test_a_finished_run_is_not_begun_again(
+    store: FakeStore, run: FakeRun, capsys: Captured
+) -> None:
+    put_run(store, "aaaa1111", finished=True)
+    assert main(["runs", "resume", "aaaa"]) == 2
+    assert "is finished; its target is in.starry_night.mp4" in capsys.readouterr().err
+    assert run.calls == []
+
+
+def test_a_run_without_a_request_can_not_be_resumed(
+    store: FakeStore, run: FakeRun, capsys: Captured
+) -> None:
+    store.put("runs/aaaa/spec.json", b"{}")
+    assert main(["runs", "resume", "aaaa"]) == 2
+    assert "kept no request" in capsys.readouterr().err
+    assert run.calls == []
+
+
+def test_clean_removes_old_runs_and_the_networks_only_they_used(
+    store: FakeStore, capsys: Captured
+) -> None:
+    put_run(store, "aaaa1111", finished=True, age_days=9)
+    put_run(store, "bbbb2222", finished=True, age_days=1)
+    store.put("models/feed/style.onnx", b"net", 9)
+    store.put("models/dead/style.onnx", b"net", 9)
+    before = set(store.objects)
+    assert main(["runs", "clean", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == ["aaaa1111"]
+    assert set(store.objects) == before
+    assert main(["runs", "clean"]) == 0
+    assert {key.split("/")[1] for key in store.objects} == {"bbbb2222", "feed"}
+    assert main(["runs", "clean", "--older-than", "12h", "--quiet"]) == 0
+    assert store.objects == {}
+
+
+def test_clean_all_leaves_nothing(store: FakeStore) -> None:
+    put_run(store, "aaaa1111", finished=False)
+    store.put("models/feed/style.onnx", b"net")
+    assert main(["runs", "clean", "--all", "--quiet"]) == 0
+    assert store.objects == {}
+
+
+def test_doctor_finds_this_installation_ready(capsys: Captured) -> None:
+    assert main(["doctor", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["problems"] == []
+    assert told["cpu"]["cores_usable"] >= 1
+    assert told["modules"]["openvino"]
+    assert told["ffmpeg"]["encoders"]["h264"] == "libx264"
+    assert told["extras"][0]["install"] == "pip install 'impasto[train]'"
+    assert main(["doctor"]) == 0
+    assert "ready" in capsys.readouterr().out
+
+
+def test_doctor_names_what_is_missing_and_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setenv("IMPASTO_WORK", "/proc/work")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert main(["doctor"]) == 1
+    captured = capsys.readouterr()
+    assert "ready" not in captured.out
+    assert "av can't be imported" in captured.err
+    assert "the work folder /proc/work can't be written" in captured.err
+
+
+def test_training_without_torch_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [name for name in sys.modules if name.startswith("impasto.train")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(impasto, "train", raising=False)
+    words = ["--content", "d", "--name", "mine", "--perceptual", "v.pth"]
+    assert main(["styles", "train", "i.jpg", *words]) == 2
+    assert "training needs: pip install 'impasto[train]'" in capsys.readouterr().err
