@@ -96,7 +96,8 @@ def test_every_option_reaches_the_run(run: FakeRun) -> None:
         "--force", "--quiet",
     ]) == 0  # fmt: skip
     (call,) = run.calls
-    assert (call["source"], call["style"], call["target"]) == ("in.mp4", "starry_night", "out.mkv")
+    assert (call["source"], call["target"]) == (Path("in.mp4"), Path("out.mkv"))
+    assert call["style"] == "starry_night"
     assert call["options"] == Options(
         strength=0.5, keep_colors=True, size="720p", start="1.5", end="90s", quality="best",
         codec="av1", crf=30, preset="8", engine="inline", workers=3, device="cpu", precision="f32",
@@ -402,7 +403,7 @@ def test_resume_makes_the_first_call_again(store: FakeStore, run: FakeRun) -> No
     put_run(store, "aaaa1111", finished=False)
     assert main(["runs", "resume", "aaaa", "--work", "w", "--quiet"]) == 0
     (call,) = run.calls
-    assert (call["source"], call["style"]) == ("in[red].mp4", "starry_night")
+    assert (call["source"], call["style"]) == (Path("in[red].mp4"), "starry_night")
     assert call["options"] == Options(strength=0.5, chunk_frames=60, work="w")
 
 

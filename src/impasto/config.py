@@ -5,7 +5,7 @@ environment: nothing below reads it. A variable wins over the file, the file ove
 
     styles      = "~/paintings"      # IMPASTO_STYLES       the user's own styles
     work        = "az://work/runs"   # IMPASTO_WORK         the system store, a path or URL
-    model_cache = "/var/cache/ov"    # IMPASTO_MODEL_CACHE  compiled networks
+    model_cache = "/var/cache/ov"    # IMPASTO_MODEL_CACHE  compiled networks; none by default
 
     [limits]                         # IMPASTO_MAX_PIXELS and so on
     max_pixels = 33_177_600
@@ -49,7 +49,7 @@ def load_settings(environ: Mapping[str, str], config_file: Path | None = None) -
     return Settings(
         user_styles=Path(places["styles"] or data / "styles").expanduser(),
         system_store=_expanded(places["work"] or str(cache / "work")),
-        model_cache=Path(places["model_cache"] or cache / "models").expanduser(),
+        model_cache=Path(cached).expanduser() if (cached := places["model_cache"]) else None,
         limits=_limits(table.get("limits", {}), environ),
     )
 

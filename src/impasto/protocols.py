@@ -17,6 +17,8 @@ class Scorer(Protocol):
     """Frames that a call handles best; any number from 1 up is accepted."""
     device: str
     """What executes the network, for people: "AMD EPYC (AVX512-BF16)"."""
+    notes: list[str]
+    """What a person should know of how it went, such as less work at a time for want of memory."""
 
     def __call__(self, frames: Frames, /) -> Frames:
         """Score uint8 RGB frames (N, H, W, 3) → (N, H, W, 3).

@@ -14,6 +14,7 @@ Frames = NDArray[np.uint8]
 """RGB pictures, uint8, (N, H, W, 3), C-contiguous."""
 
 Precision = Literal["f32", "bf16", "f16"]
+PixelScale = Literal["0..255", "0..1", "-1..1"]
 Codec = Literal["h264", "h265", "av1", "vp9", "ffv1"]
 
 
@@ -36,8 +37,9 @@ class Settings:
     user_styles: Path
     system_store: str
     """URL or path of the system store."""
-    model_cache: Path
-    """Compiled networks, so that a second start is quick."""
+    model_cache: Path | None = None
+    """Folder for compiled networks. None keeps none: it saves a fifth of a second a start, and
+    OpenVINO does not notice every flipped bit in it."""
     limits: Limits = Limits()
 
 
@@ -181,6 +183,8 @@ class ScorerSpec:
     strength: float = 1.0
     """0 is the source, 1 is the full style."""
     keep_colors: bool = False
+    pixels: PixelScale = "0..255"
+    """The numbers that the network takes and gives for black and white."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,18 @@
 
 import contextlib
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from impasto.errors import RequestError
+from impasto.errors import RequestError, RunFailed
 from impasto.media.encode import choose_encode
 from impasto.media.stitch import MUXERS, unsupported
 from impasto.plan import default_chunk_frames
-from impasto.records import Codec, Encode, Ledger, ScorerSpec, Source, Spec
+from impasto.records import Codec, Encode, Ledger, PixelScale, ScorerSpec, Source, Spec
 
 _MAX_SIDE = 16384
 
@@ -32,6 +33,8 @@ class Options:
     end: str | None = None
     """Likewise; the frame at that moment is no longer part of it."""
     quality: str = "balanced"
+    pixels: PixelScale = "0..255"
+    """What a model of one's own takes and gives; styles know it themselves."""
     codec: Codec | None = None
     """None takes what the container is for: h264, or vp9 in WebM."""
     crf: int | None = None
@@ -80,14 +83,21 @@ class Resolved:
 
         Raises:
             RequestError: a target has appeared meanwhile.
+            RunFailed: the folder is gone, or does not take it.
         """
-        unfinished = self.target.with_name(f".{self.target.name[-120:]}.{os.getpid()}.part")
+        # Not made of the target's name, which may be as long as a name can be.
+        mark = zlib.crc32(os.fsencode(self.target.name))
+        unfinished = self.target.with_name(f".impasto-{os.getpid()}-{mark:08x}.part")
         try:
             yield unfinished
             refuse_existing(self.target, force=self.force)
-            unfinished.replace(self.target)
+            try:
+                unfinished.replace(self.target)
+            except OSError as error:
+                raise RunFailed(f"can't write {str(self.target)!r}: {error.strerror}") from error
         finally:
-            unfinished.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
 
 
 def resolve(request: Request, source: Source) -> Resolved:
@@ -124,7 +134,13 @@ def resolve(request: Request, source: Source) -> Resolved:
 
 def refuse_existing(target: Path, *, force: bool) -> None:
     """Raise RequestError when there is a target and nobody said to overwrite it."""
-    if target.exists() and not force:
+    try:
+        taken, folder = target.exists(), target.is_dir()
+    except OSError as error:  # a name that is too long
+        raise RequestError(f"can't write {str(target)!r}: {error.strerror}") from error
+    if folder:
+        raise RequestError(f"{str(target)!r} is a folder; -o names a file")
+    if taken and not force:
         raise RequestError(f"{str(target)!r} exists; --force overwrites it, -o names another")
 
 
@@ -137,7 +153,7 @@ def _target(request: Request, source: Source) -> tuple[Path, Codec, list[str]]:
         if problems := _problems(source, target, codec):
             raise RequestError(
                 f"a {target.suffix or 'nameless'} file can't hold {', '.join(problems)}; "
-                f"try -o {str(target.with_suffix('.mkv'))!r}"
+                + _way_out(source, target, codec)
             )
     else:
         suffix = request.source.suffix.lower()
@@ -155,9 +171,21 @@ def _target(request: Request, source: Source) -> tuple[Path, Codec, list[str]]:
         raise RequestError(f"{str(target)!r} is the source itself; -o names another target")
     if not target.parent.is_dir():
         raise RequestError(f"the folder {str(target.parent)!r} does not exist")
+    if not os.access(target.parent, os.W_OK):
+        raise RequestError(
+            f"the folder {str(target.parent)!r} can't be written to; -o names another"
+        )
     moved = target.suffix.lower() != request.source.suffix.lower() and request.target is None
     notes = [f"the target is a {target.suffix} file, which holds every stream"] if moved else []
     return target, codec, notes
+
+
+def _way_out(source: Source, target: Path, codec: Codec) -> str:
+    for suffix in MUXERS:
+        other = target.with_suffix(suffix)
+        if not _problems(source, other, codec):
+            return f"try -o {str(other)!r}"
+    return f"no container holds all streams beside {codec}"
 
 
 def _usual_codec(suffix: str) -> Codec:
@@ -166,7 +194,7 @@ def _usual_codec(suffix: str) -> Codec:
 
 def _problems(source: Source, target: Path, codec: Codec) -> list[str]:
     problems = unsupported(source, target, codec)
-    if codec in {"vp9", "av1"} and source.display_aspect != 1 and target.suffix != ".mp4":
+    if codec in {"vp9", "av1"} and source.display_aspect != 1 and target.suffix.lower() != ".mp4":
         # These bitstreams have no aspect ratio, and PyAV can't set Matroska's display size.
         problems.append(f"{codec} with pixels that are not square")
     return problems
@@ -174,7 +202,7 @@ def _problems(source: Source, target: Path, codec: Codec) -> list[str]:
 
 def _aspect_problem(encode: Encode, target: Path) -> str | None:
     square = encode.sample_aspect_ratio == 1 or encode.codec not in {"vp9", "av1"}
-    if square or target.suffix == ".mp4":
+    if square or target.suffix.lower() == ".mp4":
         return None
     return f"{encode.codec} in {target.suffix} can't hold this shape of pixels; use .mp4 or h264"
 

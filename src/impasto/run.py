@@ -38,6 +38,7 @@ from impasto.records import (
     to_json,
 )
 from impasto.request import Options, Request, Resolved, as_json, resolve
+from impasto.runtimes.rehearse import rehearse
 from impasto.settle import precision_notes, settle_plan
 from impasto.stopping import Stopping
 from impasto.stores import Store, open_store
@@ -99,7 +100,7 @@ def score(
 
     Args:
         source: the video.
-        model: an ONNX file with one input and one output, float [N, 3, H, W], RGB, 0..255.
+        model: an ONNX file with one input and one output, float [N, 3, H, W], RGB.
         target: as in `stylize`.
         options: everything else.
         settings: folders, stores and limits.
@@ -110,8 +111,10 @@ def score(
     """
     path = Path(model).absolute()
     asked = {"model": str(path)}
+    network = _read_model(path)
+    rehearse(network)  # in a process of its own: a crafted file can crash the one that reads it
     options = options or Options()
-    return _run(source, path.stem, _read_model(path), target, asked, options, settings, on_event)
+    return _run(source, path.stem, network, target, asked, options, settings, on_event)
 
 
 def _run(
@@ -125,7 +128,11 @@ def _run(
     on_event: Callable[[Event], None],
 ) -> Report:
     scorer = ScorerSpec(
-        name, hashlib.sha256(model).hexdigest(), options.strength, options.keep_colors
+        name,
+        hashlib.sha256(model).hexdigest(),
+        strength=options.strength,
+        keep_colors=options.keep_colors,
+        pixels=options.pixels if "model" in asked else "0..255",
     )
     request = Request(Path(source), Path(target) if target else None, scorer, asked, options)
     engine = open_engine(options.engine, workers=options.workers)
@@ -278,7 +285,7 @@ class _Run:
             run_id=self.id,
             source=str(self.request.source.absolute()),
             system=self.store.url,
-            model_cache=str(self.settings.model_cache),
+            model_cache=str(self.settings.model_cache or ""),
             limits=self.settings.limits,
         )
 

@@ -125,6 +125,9 @@ def _session(task: Task) -> _Session:
     store = open_store(task.system)
     plan = from_json(store.get(f"runs/{task.run_id}/plan.json"), Plan)
     encode, scorer = plan.spec.encode, plan.spec.scorer
+    model = store.get(model_key(scorer.model))
+    if hashlib.sha256(model).hexdigest() != scorer.model:
+        raise RunFailed(f"the model {model_key(scorer.model)} was damaged in the store; remove it")
     return _Session(
         store=store,
         plan=plan,
@@ -133,7 +136,7 @@ def _session(task: Task) -> _Session:
         to_yuv=YuvWriter(encode),
         scorer=open_scorer(
             scorer,
-            store.get(model_key(scorer.model)),
+            model,
             width=encode.width,
             height=encode.height,
             precision=plan.precision,
@@ -228,7 +231,7 @@ def _score(
         frame_s=tuple(round(s, 6) for s in frame_s),
         device=scorer.device,
         replaced=tuple(replaced),
-        notes=tuple(getattr(scorer, "notes", ())),
+        notes=tuple(scorer.notes),
     )
     key = segment_key(plan, chunk)
     # The record goes first: a segment that is listed always has one.

@@ -194,8 +194,9 @@ def _folders(chosen: Settings, problems: list[str]) -> dict[str, Any]:
     places = {
         "styles": str(chosen.user_styles),
         "work": chosen.system_store,
-        "model_cache": str(chosen.model_cache),
     }
+    if chosen.model_cache:
+        places["model_cache"] = str(chosen.model_cache)
     return {name: _folder(name, place, problems) for name, place in places.items()}
 
 

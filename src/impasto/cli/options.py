@@ -91,10 +91,10 @@ FLOW: dict[str, tuple[Any, Any]] = {
 def with_flow(command: Callable[..., int]) -> Callable[..., int]:
     """Give `command` one parameter for every option of a run; it receives them as `options`.
 
-    Keyword parameters of its own that are fields of Options, such as quality, are folded in too.
+    Keyword parameters of its own that are fields of Options, quality and pixels, are folded in too.
     """
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
-    folded = [p.name for p in own if p.name == "quality"]
+    folded = [p.name for p in own if p.name in {"quality", "pixels"}]
 
     def expanded(**given: Any) -> int:
         chosen = {name: given.pop(name) for name in [*FLOW, *folded]}

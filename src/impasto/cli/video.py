@@ -24,7 +24,7 @@ from impasto.cli.options import (
 from impasto.cli.pages import Command
 from impasto.cli.text import clean, plural
 from impasto.errors import RequestError, RunFailed
-from impasto.records import Check, Event, Report
+from impasto.records import Check, Event, PixelScale, Report
 
 if TYPE_CHECKING:
     from impasto.request import Options
@@ -48,6 +48,12 @@ Quality = Annotated[
 Model = Annotated[
     Path,
     typer.Option("--model", metavar="MODEL", help="An ONNX file, frames in and frames out.",
+                 rich_help_panel=PICTURE),
+]  # fmt: skip
+
+Pixels = Annotated[
+    PixelScale,
+    typer.Option("--pixels", help="The model's numbers for black and white.",
                  rich_help_panel=PICTURE),
 ]  # fmt: skip
 
@@ -98,11 +104,13 @@ def score(
     *,
     model: Model,
     target: Target = None,
+    pixels: Pixels = "0..255",
     json: Json = False,
     quiet: Quiet = False,
     options: "Options",
 ) -> int:
     """Run any network over a video, frames to frames."""
+    del pixels  # it came in with the options
     return score_again(source, model, target, options, json=json, quiet=quiet)
 
 

@@ -15,6 +15,12 @@ from impasto.runtimes.openvino import Finish, Network, Scaling
 MAX_DB = 100.0
 """What equal pictures count as; one pixel's step in a 4K frame is about 123 dB."""
 
+SCALINGS = {
+    "0..255": Scaling(),
+    "0..1": Scaling(low=0.0, high=1.0),
+    "-1..1": Scaling(low=-1.0, high=1.0),
+}
+
 # Rec. ITU-R BT.709-6, item 3.2: luma from R'G'B'.
 _LUMA = (0.2126, 0.7152, 0.0722)
 
@@ -28,7 +34,6 @@ def open_network(
     precision: str,
     streams: int = 0,
     cache: Path | None = None,
-    scaling: Scaling | None = None,
 ) -> Network:
     """Compile `model` so that it scores frames of `width` x `height` pixels as `spec` says.
 
@@ -45,7 +50,7 @@ def open_network(
         precision=precision,
         streams=streams,
         cache=cache,
-        scaling=scaling,
+        scaling=SCALINGS[spec.pixels],
         finish=_finish(spec.strength, keep_colors=spec.keep_colors),
     )
 
@@ -57,7 +62,6 @@ def gate_db(
     *,
     precision: str,
     cache: Path | None = None,
-    scaling: Scaling | None = None,
 ) -> float:
     """PSNR in dB of one frame at `precision` against the same frame in f32, at most MAX_DB.
 
@@ -74,7 +78,6 @@ def gate_db(
             precision=each,
             streams=1,
             cache=cache,
-            scaling=scaling,
         )(frame)
         for each in ("f32", precision)
     )

@@ -84,10 +84,13 @@ def read_picture(path: Path) -> Image.Image:
         return picture.convert("RGB")
 
 
-def read_painting(path: Path, *, shorter_px: int, inset: float) -> Tensor:
+def read_painting(
+    path: Path, *, shorter_px: int, inset: float = 0.0, soften: float = 1.0
+) -> Tensor:
     """A painting without its frame, scaled: float32 (1, 3, H, W), RGB 0..255.
 
-    `inset` is the part of each side that is cut off first. Raises RequestError for a file that
+    `inset` is the part of each side that is cut off first; details finer than `soften` pixels are
+    lost. Raises RequestError for a file that
     cannot be read.
     """
     try:
@@ -100,7 +103,9 @@ def read_painting(path: Path, *, shorter_px: int, inset: float) -> Tensor:
     scale = shorter_px / (min(width, height) * (1 - 2 * inset))
     size = (round(width * (1 - 2 * inset) * scale), round(height * (1 - 2 * inset) * scale))
     box = (width * inset, height * inset, width * (1 - inset), height * (1 - inset))
-    return picture_tensor(picture.resize(size, Image.Resampling.LANCZOS, box=box))
+    small = (round(size[0] / soften), round(size[1] / soften))
+    picture = picture.resize(small, Image.Resampling.LANCZOS, box=box)
+    return picture_tensor(picture.resize(size, Image.Resampling.BICUBIC))
 
 
 def picture_tensor(picture: Image.Image) -> Tensor:

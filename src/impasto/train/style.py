@@ -84,7 +84,10 @@ def train_style(
         raise RequestError("no perceptual network given; give a VGG-19 state dict")
     photographs = open_photographs(content, report)
     picture = read_painting(
-        painting, shorter_px=config.painting_px, inset=config.painting_inset
+        painting,
+        shorter_px=config.painting_px,
+        inset=config.painting_inset,
+        soften=config.painting_soften,
     )  # (1, 3, H, W)
     judge = Judge([load_perceptual(path) for path in judges.perceptual], picture, config)
     files = [painting, *judges.perceptual, *([start] if start else [])]
