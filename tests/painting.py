@@ -101,7 +101,8 @@ def watch(path: Path) -> Film:
         packets: dict[int, list[bytes]] = {stream.index: [] for stream in container.streams}
         first_s: dict[int, Fraction] = {}
         for packet in container.demux():
-            if packet.stream_index == video.index:
+            # The last packet of each stream is empty, and only its `stream` says whose it is.
+            if packet.stream.index == video.index:
                 try:
                     frames += [one for one in packet.decode() if isinstance(one, av.VideoFrame)]
                 except av.error.InvalidDataError:
@@ -109,7 +110,7 @@ def watch(path: Path) -> Film:
             elif packet.size and packet.pts is not None:
                 packets[packet.stream_index].append(bytes(packet))
                 first_s.setdefault(packet.stream_index, packet.pts * packet.time_base)
-        pts_s = tuple((one.pts or 0) * (one.time_base or 1) for one in frames)
+        pts_s = tuple((one.pts or 0) * Fraction(one.time_base or 1) for one in frames)
         tracks = []
         for stream in container.streams:
             body = packets[stream.index]

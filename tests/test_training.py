@@ -5,6 +5,7 @@ import datetime as dt
 import hashlib
 import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,14 @@ Image = pytest.importorskip(
     "PIL.Image", reason="training needs pillow: pip install 'impasto[train]'"
 )
 
+from torch import nn  # noqa: E402
+
 from impasto.errors import RequestError  # noqa: E402 - after the skips above
 from impasto.nets.export import INPUT, export_onnx  # noqa: E402
 from impasto.nets.painter import MULTIPLE_OF, Painter, PainterConfig  # noqa: E402
 from impasto.nets.tiny import TinyNet, load_variables  # noqa: E402
 from impasto.nets.transformer import TransformerNet  # noqa: E402
-from impasto.train import About, Judges, Rhythm, TrainConfig, train_style  # noqa: E402
+from impasto.train import About, Judges, Rhythm, TrainConfig, TrainedStyle, train_style  # noqa: E402
 from impasto.train.__main__ import main  # noqa: E402
 from impasto.train.data import open_photographs  # noqa: E402
 from impasto.train.loop import Judge, Trainer, run  # noqa: E402
@@ -51,7 +54,7 @@ ABOUT = About("dots", "Dots", "A. Painter", "1900", "drawn here", "public domain
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     """Sums over several threads differ in the last bit, and so would a resumed training."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -60,7 +63,7 @@ def one_thread():
 
 
 @pytest.fixture
-def studio(tmp_path):
+def studio(tmp_path: Path) -> Path:
     """A painting, a folder with two photographs, and a VGG-19 of random weights, cut short."""
     rng = np.random.default_rng(7)
     content = tmp_path / "content"
@@ -86,7 +89,14 @@ def studio(tmp_path):
 OFTEN = Rhythm(log_every=1, checkpoint_every=10, sample_every=20)
 
 
-def train(studio, target, config=SMALL, rhythm=OFTEN, report=lambda line: None, start=None):
+def train(
+    studio: Path,
+    target: str,
+    config: TrainConfig = SMALL,
+    *,
+    report: Callable[[str], None] = lambda line: None,
+    start: Path | None = None,
+) -> TrainedStyle:
     return train_style(
         studio / "painting.png",
         studio / "content",
@@ -96,16 +106,16 @@ def train(studio, target, config=SMALL, rhythm=OFTEN, report=lambda line: None, 
         judges=Judges((studio / "vgg.pth",), (studio / "content" / "a.png",)),
         today=dt.date(2026, 11, 21),
         start=start,
-        rhythm=rhythm,
+        rhythm=OFTEN,
         report=report,
     )
 
 
-def losses_of(folder):
+def losses_of(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
 
 
-def test_the_loss_falls_and_the_style_is_whole(studio):
+def test_the_loss_falls_and_the_style_is_whole(studio: Path) -> None:
     style = train(studio, "out")
     totals = [entry["style"] for entry in losses_of(style.folder)]
     assert len(totals) == SMALL.iterations
@@ -120,13 +130,13 @@ def test_the_loss_falls_and_the_style_is_whole(studio):
     assert not list(style.folder.glob("*.partial"))
 
 
-def trainer_of(studio, config=SMALL):
+def trainer_of(studio: Path, config: TrainConfig = SMALL) -> Trainer:
     judge = Judge([load_perceptual(studio / "vgg.pth")], torch.full((1, 3, 48, 48), 99.0), config)
     photographs = open_photographs(studio / "content", lambda line: None)
     return Trainer(config, judge, photographs, identity="the same")
 
 
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(studio):
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(studio: Path) -> None:
     through = trainer_of(studio)
     for _ in range(24):
         through.step()
@@ -144,11 +154,11 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(studio):
         assert torch.equal(value, second.net.state_dict()[name]), name
 
 
-def test_the_log_forgets_what_was_done_after_the_checkpoint(studio):
+def test_the_log_forgets_what_was_done_after_the_checkpoint(studio: Path) -> None:
     class Stop(Exception):  # noqa: N818
         pass
 
-    def stop_at_17(line):
+    def stop_at_17(line: str) -> None:
         if line.startswith("17/"):
             raise Stop
 
@@ -162,7 +172,7 @@ def test_the_log_forgets_what_was_done_after_the_checkpoint(studio):
         assert {**one, "elapsed_s": 0} == {**other, "elapsed_s": 0}
 
 
-def test_a_training_can_begin_from_another_one(studio):
+def test_a_training_can_begin_from_another_one(studio: Path) -> None:
     short = dataclasses.replace(SMALL, iterations=3)
     first = train(studio, "first", short).folder
     second = train(studio, "second", short, start=first / "checkpoint.pt").folder
@@ -172,28 +182,28 @@ def test_a_training_can_begin_from_another_one(studio):
         train(studio, "third", other, start=first / "checkpoint.pt")
 
 
-def test_a_checkpoint_of_other_settings_is_refused(studio):
+def test_a_checkpoint_of_other_settings_is_refused(studio: Path) -> None:
     train(studio, "out", dataclasses.replace(SMALL, iterations=2))
     with pytest.raises(RequestError, match="other settings"):
         train(studio, "out", dataclasses.replace(SMALL, iterations=2, seed=5))
 
 
-def test_a_bad_photograph_is_skipped_and_reported(studio):
+def test_a_bad_photograph_is_skipped_and_reported(studio: Path) -> None:
     (studio / "content" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and nothing more")
-    lines = []
+    lines: list[str] = []
     style = train(studio, "out", dataclasses.replace(SMALL, iterations=8), report=lines.append)
     assert [path.name for path in style.skipped] == ["broken.jpg"]
     assert sum("skipped" in line and "broken.jpg" in line for line in lines) == 1
 
 
-def test_a_folder_of_bad_photographs_is_an_error(tmp_path):
+def test_a_folder_of_bad_photographs_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no picture")
     photographs = open_photographs(tmp_path, lambda line: None)
     with pytest.raises(RequestError, match="unreadable"):
         photographs.crops(np.random.default_rng(0), count=1, size_px=32)
 
 
-def test_an_empty_folder_is_an_error(tmp_path, studio):
+def test_an_empty_folder_is_an_error(tmp_path: Path, studio: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(RequestError, match="holds no photographs"):
@@ -203,7 +213,7 @@ def test_an_empty_folder_is_an_error(tmp_path, studio):
 
 
 @pytest.mark.parametrize("damage", ["text", "unknown keys"])
-def test_a_wrong_perceptual_network_is_an_error(tmp_path, damage):
+def test_a_wrong_perceptual_network_is_an_error(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "vgg.pth"
     if damage == "text":
         path.write_text("no network")
@@ -213,12 +223,14 @@ def test_a_wrong_perceptual_network_is_an_error(tmp_path, damage):
         load_perceptual(path)
 
 
-def test_a_layer_that_no_network_has_is_an_error(studio):
+def test_a_layer_that_no_network_has_is_an_error(studio: Path) -> None:
     with pytest.raises(RequestError, match="5_1"):
         trainer_of(studio, dataclasses.replace(SMALL, style_layers=("5_1",)))
 
 
-def test_the_command_reports_a_wrong_request_on_one_line(studio, capsys):
+def test_the_command_reports_a_wrong_request_on_one_line(
+    studio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = [str(studio / name) for name in ("none.png", "content", "out")]
     code = main([*arguments, "--perceptual", str(studio / "vgg.pth")])
     printed = capsys.readouterr().err
@@ -227,7 +239,7 @@ def test_the_command_reports_a_wrong_request_on_one_line(studio, capsys):
     assert "none.png" in printed
 
 
-def test_crops_depend_on_the_seed_only(studio):
+def test_crops_depend_on_the_seed_only(studio: Path) -> None:
     photographs = open_photographs(studio / "content", lambda line: None)
     first = photographs.crops(np.random.default_rng(3), count=4, size_px=40)
     photographs.crops(np.random.default_rng(4), count=1, size_px=40)
@@ -237,7 +249,7 @@ def test_crops_depend_on_the_seed_only(studio):
     assert torch.equal(first, again)
 
 
-def test_the_style_loss_is_zero_for_the_painting_and_blind_to_places():
+def test_the_style_loss_is_zero_for_the_painting_and_blind_to_places() -> None:
     features = torch.rand(1, 5, 8, 8, generator=torch.Generator().manual_seed(0))
     shuffled = features.flatten(2)[:, :, torch.randperm(64)].reshape(features.shape)
     assert style_loss(texture(shuffled), texture(features)) < 2e-3
@@ -245,7 +257,9 @@ def test_the_style_loss_is_zero_for_the_painting_and_blind_to_places():
 
 
 @pytest.mark.parametrize("net", [Painter, TransformerNet, TinyNet])
-def test_the_exported_network_equals_torch_at_any_size(tmp_path, net):
+def test_the_exported_network_equals_torch_at_any_size(
+    tmp_path: Path, net: type[nn.Module]
+) -> None:
     runtime = pytest.importorskip("openvino", reason="the comparison runs on OpenVINO")
     torch.manual_seed(0)
     module = net().eval()
@@ -263,17 +277,28 @@ def test_the_exported_network_equals_torch_at_any_size(tmp_path, net):
         np.testing.assert_allclose(painted, expected, atol=5e-3)
 
 
-def test_a_painter_weaves_no_pattern_into_a_flat_frame():
+def test_a_painter_weaves_no_pattern_into_a_flat_frame() -> None:
     torch.manual_seed(0)
     net = Painter().eval()
     torch.nn.init.normal_(net.colour.weight)  # four phases as different as can be
     with torch.inference_mode():
-        painted = net(torch.full((1, 3, 64, 64), 90.0))
+        painted = net.paint(torch.full((1, 3, 64, 64), 90.0))
     assert float(painted.amax((2, 3)).sub(painted.amin((2, 3))).max()) < 1e-2
 
 
-def test_the_networks_have_their_published_sizes():
-    def size(net):
+def test_a_painter_leaves_a_frame_without_contrast_as_it_is() -> None:
+    net = Painter().eval()
+    noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        black = net((noise * 2 + 3).clamp(0, 255))
+        scene = torch.linspace(0, 255, 64).expand(1, 3, 64, 64)
+        share = (net(scene) - scene) / (net.paint(scene) - scene)
+    assert float(black.max()) < 20
+    assert float(share.min()) > 0.99
+
+
+def test_the_networks_have_their_published_sizes() -> None:
+    def size(net: nn.Module) -> int:
         return sum(parameter.numel() for parameter in net.parameters())
 
     assert size(TransformerNet()) == 1_679_235
@@ -283,7 +308,7 @@ def test_the_networks_have_their_published_sizes():
     assert size(Painter()) <= 350_000
 
 
-def test_published_weights_load():
+def test_published_weights_load() -> None:
     folder = DATA / "weights" / "transform"
     if not folder.is_dir():
         pytest.skip(f"no published weights at {folder}; set IMPASTO_DATA")
@@ -299,7 +324,7 @@ def test_published_weights_load():
 
 
 @pytest.mark.parametrize("name", ["starry_night", "the_scream"])
-def test_a_shipped_style_is_what_its_card_says(name):
+def test_a_shipped_style_is_what_its_card_says(name: str) -> None:
     runtime = pytest.importorskip("openvino", reason="the style runs on OpenVINO")
     card = json.loads((STYLES / name / "card.json").read_text(encoding="utf-8"))
     path = STYLES / name / card["qualities"]["balanced"]
@@ -319,7 +344,7 @@ def test_a_shipped_style_is_what_its_card_says(name):
     assert abs(painted[0] - painted[2]).mean() > 1
 
 
-def test_run_without_work_left_changes_nothing(studio):
+def test_run_without_work_left_changes_nothing(studio: Path) -> None:
     config = dataclasses.replace(SMALL, iterations=3)
     trainer = trainer_of(studio, config)
     run(trainer, studio, rhythm=Rhythm(1, 1, 9), samples=(), report=lambda line: None)

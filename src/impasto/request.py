@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from impasto.plan import default_chunk_frames
 from impasto.records import Codec, Encode, Ledger, PixelScale, ScorerSpec, Source, Spec
 
 _MAX_SIDE = 16384
+_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,12 +222,12 @@ def target_size(source: Source, size: str) -> tuple[int, int]:
     width, height = source.display_width, source.display_height
     if size == "source":
         return width, height
-    if size.endswith("p") and size[:-1].isascii() and size[:-1].isdigit():
+    if re.fullmatch("[0-9]{1,5}p", size):
         wanted = int(size[:-1])
         pair = (max(2, round(Fraction(width * wanted, height) / 2) * 2), wanted)
     else:
         parts = size.lower().split("x")
-        if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        if len(parts) != 2 or not all(re.fullmatch("[0-9]{1,5}", part) for part in parts):
             raise RequestError(f"size must be source, 720p or 1280x720, got {size!r}")
         pair = (int(parts[0]), int(parts[1]))
     if not all(1 <= side <= _MAX_SIDE for side in pair):
@@ -263,15 +265,12 @@ def parse_time(text: str) -> Fraction:
     Raises:
         RequestError: another form, or a negative time.
     """
-    try:
-        parts = [Fraction(part) for part in text.removesuffix("s").split(":")]
-    except (ValueError, ZeroDivisionError):
-        parts = []
-    if not 1 <= len(parts) <= 3 or any(part < 0 for part in parts) or "/" in text:
+    parts = text.removesuffix("s").split(":")
+    if len(parts) > 3 or not all(_DECIMAL.fullmatch(part) for part in parts):
         raise RequestError(f"a time reads 12.5, 90s or 00:01:02.5, got {text!r}")
     seconds = Fraction(0)
     for part in parts:
-        seconds = seconds * 60 + part
+        seconds = seconds * 60 + Fraction(part)
     return seconds
 
 

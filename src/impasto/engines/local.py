@@ -72,6 +72,7 @@ class LocalEngine:
                 if (chunk := next(waiting, None)) is not None:
                     if message is None:
                         crew.remove(worker)
+                        worker.stop()
                         worker = _Worker(task, heard)
                         crew.append(worker)
                     worker.give(chunk)
@@ -89,7 +90,8 @@ class _Worker:
         self._task = task
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "impasto.engines.local"],
+            # -P: a json.py in the folder where somebody paints is not ours to import.
+            [sys.executable, "-P", "-m", "impasto.engines.local"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -84,7 +84,11 @@ def picture_stream(container: InputContainer, limits: Limits) -> VideoStream:
         and stream.codec_context.width
     ]
     if not candidates:
-        raise SourceRefused(f"{name!r} has no video stream")
+        # Where a limit keeps FFmpeg from looking at a picture, the stream has no size.
+        blind = f" of at most {limits.max_pixels} pixels a frame (max_pixels)"
+        raise SourceRefused(
+            f"{name!r} has no video stream{blind if container.streams.video else ''}"
+        )
     chosen = next((s for s in candidates if s.disposition & s.disposition.default), candidates[0])
     context = chosen.codec_context
     if context.name not in _DECODERS:

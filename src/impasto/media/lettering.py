@@ -20,9 +20,11 @@ _DESCENT = 5.0
 _ASCENT = 14.0
 _BASELINE = 4
 """The grid's row on which letters stand."""
-_GAP = 3.0
+_GAP = 3.2
 """Grid units between the outlines of neighbours, before the stroke's own width."""
 _SPACE = 5.0
+_DOT = 0.6
+"""How much wider than a stroke a dot is, as a share of the stroke's half width."""
 _STEPS = 6
 """Straight pieces for each side of a curve's control polygon."""
 
@@ -31,12 +33,12 @@ _STROKES: dict[str, str] = {
     "!": "0g08 0404", '"': "0g0c 3g3c", "#": "143g 648g 0898 0c9c", "$": "8d8g0g0b89840407 4i42",
     "%": "049g *0g3g3c0c *68989464", "&": "942d2g6g6c0804649a", "'": "0g0c",
     "(": "3i0e0632", ")": "0i3e3602", "*": "3g3a 0f6b 0b6f", "+": "0989 4d45", ",": "1502",
-    "-": "0959", ".": "0404", "/": "026h",
+    "-": "0959", ".": "1414", "/": "026h",
     "0": "*0g8g8404", "1": "0d4g4g44", "2": "0d0g8g8b04040484", "3": "0e1g8g8a3a 3a9a940407",
     "4": "646g6g070797", "5": "8g1g1g0a0a2c9c940406", "6": "7g0g07 *0b8b8404", "7": "0g8g8g34",
-    "8": "*1g7g7a1a *0a8a8404", "9": "14848d *0g8g8909", ":": "0505 0b0b", ";": "1b1b 1502",
+    "8": "*1g7g7a1a *0a8a8404", "9": "14848d *0g8g8909", ":": "1515 1b1b", ";": "1b1b 1502",
     "<": "7d080873", "=": "0b8b 0787", ">": "0d787803", "?": "0e0g7g7b3b38 3434",
-    "@": "a4930g0gbgb787878c *3c8c8737",
+    "@": "93030fbfb7878c *3c8c8737",
     "A": "045g5ga4 2888", "B": "040g 0g4g8g8a4a0a 0a5a9a945404", "C": "9d9g0g049497",
     "D": "040g 0g4g9g944404", "E": "8g0g0g04040484 0a7a", "F": "8g0g0g04 0a6a",
     "G": "9d9g0g04949a9a5a", "H": "040g 949g 0a9a", "I": "040g", "J": "6g640407",
@@ -49,12 +51,12 @@ _STROKES: dict[str, str] = {
     "a": "*0c7c7404 7c74", "b": "0g04 *0c7c7404", "c": "7a7c0c047476", "d": "7g74 *0c7c7404",
     "e": "0878787c0c047476", "f": "5g2g2d24 0c5c", "g": "*0c7c7404 7c700001",
     "h": "0g04 080c7c74", "i": "0c04 0g0g", "j": "2c222000 2g2g", "k": "0g04 6c07 2974",
-    "l": "0g04", "m": "0c04 090c5c54 595caca4", "n": "0c04 080c7c74", "o": "*0c7c7404",
+    "l": "0g060434", "m": "0c04 090c5c54 595caca4", "n": "0c04 080c7c74", "o": "*0c7c7404",
     "p": "0c00 *0c7c7404", "q": "7c70 *0c7c7404", "r": "0c04 080c5c", "s": "6a6c0c0967640406",
     "t": "2f262454 0c5c", "u": "0c047478 7c74", "v": "0c44448c", "w": "0c34346b6b9494cc",
     "x": "047c 0c74", "y": "0c44 8c20", "z": "0c7c7c04040474", "{": "4h2h2a09 09282242",
-    "|": "0h02", "}": "0h2h2a49 49282202", "~": "082b5779", "×": "057c 0c75", "·": "0909",
-    "–": "0989", "…": "0404 4444 8484",
+    "|": "0h02", "ß": "040g6g6b3b 3b8b8424", "}": "0h2h2a49 49282202", "~": "082b5779",
+    "×": "057c 0c75", "·": "0909", "–": "0989", "…": "0404 4444 8484",
 }  # fmt: skip
 _UNKNOWN = "*0g0g7g7g74740404"
 
@@ -136,21 +138,29 @@ def _blend(
     if left >= right or top >= bottom:
         return
     columns, rows = np.meshgrid(np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5)
-    cover = np.clip(radius + 0.5 - _distance(columns, rows, pieces), 0, 1)[..., None]
+    cover = np.clip(radius + 0.5 - _distance(columns, rows, pieces, _DOT * radius), 0, 1)[..., None]
     part = picture[top:bottom, left:right]
     part[...] = np.rint(part * (1 - cover) + np.array(color) * cover).astype(np.uint8)
 
 
 def _distance(
-    columns: NDArray[np.float64], rows: NDArray[np.float64], pieces: NDArray[np.float64]
+    columns: NDArray[np.float64],
+    rows: NDArray[np.float64],
+    pieces: NDArray[np.float64],
+    dot: float,
 ) -> NDArray[np.float64]:
-    """Distance of each pixel (h, w) to the nearest of the straight pieces (n, 2, 2)."""
+    """Distance of each pixel (h, w) to the nearest of the straight pieces (n, 2, 2).
+
+    Pieces without a length are dots, and count as nearer by `dot`.
+    """
     start, along = pieces[:, 0], pieces[:, 1] - pieces[:, 0]
     dx = columns[..., None] - start[:, 0]  # (h, w, n)
     dy = rows[..., None] - start[:, 1]
-    length = np.maximum((along**2).sum(axis=1), 1e-9)
-    share = np.clip((dx * along[:, 0] + dy * along[:, 1]) / length, 0, 1)
-    away = np.hypot(dx - share * along[:, 0], dy - share * along[:, 1])
+    length = (along**2).sum(axis=1)
+    share = np.clip((dx * along[:, 0] + dy * along[:, 1]) / np.maximum(length, 1e-9), 0, 1)
+    away = np.hypot(dx - share * along[:, 0], dy - share * along[:, 1]) - np.where(
+        length == 0, dot, 0
+    )
     nearest: NDArray[np.float64] = away.min(axis=-1)
     return nearest
 

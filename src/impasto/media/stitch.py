@@ -2,6 +2,7 @@
 
 import heapq
 import io
+import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -36,7 +37,9 @@ _VIDEO_IN = {
 }
 _TAGS = {("mp4", "h265"): "hvc1", ("mov", "h265"): "hvc1"}
 """hvc1 instead of FFmpeg's hev1, which QuickTime and Safari do not play."""
-_MP4_OPTIONS = {"movflags": "+faststart"}
+_MIN_TIMESCALE = 10_000
+"""Ticks per second that FFmpeg's mov muxer doubles a track's clock up to."""
+_MAX_TIMESCALE = 1 << 31
 
 
 _CARRIED_BY_TS = set("aac ac3 eac3 mp2 mp3 opus dvbsub h264 hevc mpeg2video".split())
@@ -156,7 +159,7 @@ def _write(
     limits: Limits,
     notes: list[str],
 ) -> None:
-    options = _MP4_OPTIONS if muxer in {"mp4", "mov"} else {}
+    options = _muxer_options(muxer, plan.source.ledger.time_base)
     cut = select(plan.source.ledger, plan.spec.start, plan.spec.stop)
     with (
         open_source(path, limits) as source,
@@ -172,6 +175,21 @@ def _write(
         )
         for _, packet in packets:
             output.mux(packet)
+
+
+def _muxer_options(muxer: str, time_base: Fraction) -> dict[str, str]:
+    # Otherwise Matroska's muxer draws random identifiers, and no two targets are the same.
+    exact = {"fflags": "+bitexact"}
+    if muxer not in {"mp4", "mov"}:
+        return exact
+    # Edit lists count by the film's clock, in milliseconds unless told otherwise: a first PTS of
+    # 1/24 s would move by 0.3 ms against the sound. Chapters count by it, too, so both must fit.
+    scale = time_base.denominator
+    while scale < _MIN_TIMESCALE:
+        scale *= 2
+    scale = math.lcm(scale, 1000)
+    clock = {"movie_timescale": str(scale)} if scale < _MAX_TIMESCALE else {}
+    return exact | {"movflags": "+faststart"} | clock
 
 
 def _add_streams(

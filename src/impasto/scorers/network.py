@@ -25,7 +25,7 @@ SCALINGS = {
 _LUMA = (0.2126, 0.7152, 0.0722)
 
 
-def open_network(
+def open_scorer(
     spec: ScorerSpec,
     model: bytes,
     *,
@@ -35,11 +35,20 @@ def open_network(
     streams: int = 0,
     cache: Path | None = None,
 ) -> Network:
-    """Compile `model` so that it scores frames of `width` x `height` pixels as `spec` says.
+    """Compile the network of `spec` for frames of `width` x `height` pixels.
+
+    Args:
+        spec: what is applied, and how.
+        model: the bytes of the ONNX file that `spec.model` is the digest of.
+        width: pixels.
+        height: pixels.
+        precision: "f32" or "bf16".
+        streams: frames at the same time, one core each; 0 takes every core.
+        cache: a folder for compiled networks.
 
     Raises:
-        RequestError: strength outside 0..1, an unusable model or precision.
-        OutOfMemory: no room for the network.
+        RequestError: a strength outside 0..1, an unusable model or precision.
+        OutOfMemory: no room for the network even with one frame at a time.
     """
     if not 0 <= spec.strength <= 1:
         raise RequestError(f"strength must be within 0..1, got {spec.strength}")
@@ -66,11 +75,11 @@ def gate_db(
     """PSNR in dB of one frame at `precision` against the same frame in f32, at most MAX_DB.
 
     Measured on the finished 8-bit frames (H, W, 3) or (1, H, W, 3), so with the spec's strength:
-    it is the difference that a viewer would see. Raises as `open_network` does.
+    it is the difference that a viewer would see. Raises as `open_scorer` does.
     """
     frame = frame.reshape(1, *frame.shape[-3:])
     exact, rough = (
-        open_network(
+        open_scorer(
             spec,
             model,
             width=frame.shape[2],

@@ -134,7 +134,7 @@ def _crop(picture: Image.Image, rng: np.random.Generator, size_px: int) -> Pixel
 def _relight(pixels: NDArray[np.float32], rng: np.random.Generator) -> Pixels:
     """One crop in eight gets another exposure: nights and fog are rare among photographs."""
     if rng.random() < 0.125:
-        contrast = float(rng.uniform(0.3, 1.0))
+        contrast = float(rng.uniform(0.05, 1.0))
         floor = float(rng.uniform(0, 255 * (1 - contrast))) * float(rng.random())
         pixels = pixels * contrast + floor
     bounded: Pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)

@@ -1,0 +1,174 @@
+"""Results as Markdown: a claim, its spread, and beside it whether the output was right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def render(results: dict[str, Any]) -> str:
+    """Return the Markdown page of what `run.py` measured."""
+    parts = [_head(results)]
+    for name, write in _PARTS.items():
+        if results.get(name):
+            parts.append(write(results[name]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(results: dict[str, Any]) -> str:
+    found, asked = results["machine"], results["settings"]
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    rows = [
+        ("processor", f"{found['processor']}, {found['cores']} cores"),
+        ("instructions", ", ".join(found["instructions"]) or "not told"),
+        ("memory", f"{found['memory_gb']} GB"),
+        ("system", found["system"]),
+        ("load before", f"{found['load_before']}"),
+        ("clip", asked["clip"]),
+        ("network", asked["network"]),
+        ("weights", asked["weights"]),
+        ("versions", versions),
+    ]
+    note = "\n\nA smoke run: its numbers mean nothing." if results["quick"] else ""
+    return f"# Speed and memory, {results['date']}{note}\n\n" + _table(("", ""), rows)
+
+
+def _end_to_end(found: dict[str, Any]) -> str:
+    ours, theirs, alone = found["ours"], found["baseline"], found["network_alone"]
+    checks = found["checks"]
+    rows = [
+        (
+            "reference's method (JPEG files, PyTorch eager fp32)",
+            _spread(theirs["frames_per_s"]),
+            _spread(theirs["peak_mb"], 0),
+            _right(checks["baseline_psnr_db"], checks["baseline_checks"]),
+        ),
+        (
+            f"Impasto (OpenVINO {ours['precision']})",
+            _spread(ours["frames_per_s"]),
+            _spread(ours["peak_mb"], 0),
+            _right(checks["ours_psnr_db"], checks["ours_checks"]),
+        ),
+        ("ratio", _spread(found["ratio"], 1), "", "per round"),
+        (
+            "its network alone, same batch and streams",
+            _spread(alone["frames_per_s"]),
+            "",
+            f"{_db(checks['network_psnr_db'])} before coding",
+        ),
+        ("share of that reached", _spread(alone["share_reached"]), "", "start to proof"),
+    ]
+    head = ("file to finished file", "frames/s", "peak MB", "is it right?")
+    words = (
+        "Median (least–most) over the rounds; ours counts the start of the process, the baseline's "
+        "is left out, and its rate is that of a shorter clip. PSNR is of the finished file against "
+        "PyTorch fp32 on the same frames, losses of coding included."
+    )
+    return "\n\n".join(["## End to end", words, _table(head, rows), _stages(ours, theirs)])
+
+
+def _right(psnr_db: float | None, checks: dict[str, bool]) -> str:
+    failed = [name.replace("_", " ") for name, good in checks.items() if not good]
+    proof = f"**not right: {', '.join(failed)}**" if failed else f"all {len(checks)} checks ok"
+    return f"{_db(psnr_db)}; {proof}"
+
+
+def _stages(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    names = [*theirs["stage_share"], *ours["stage_share"]]
+    rows = [
+        (name, _share(theirs["stage_share"].get(name)), _share(ours["stage_share"].get(name)))
+        for name in dict.fromkeys(names)
+    ]
+    return (
+        "Busy time by stage, of the whole; ours run at the same time, so they overlap.\n\n"
+        + _table(("stage", "reference's method", "Impasto"), rows)
+    )  # fmt: skip
+
+
+def _shipped(found: dict[str, Any]) -> str:
+    alone = found["network_alone"]
+    rows = [
+        ("file to proven file", _spread(found["frames_per_s"], 1)),
+        ("the network alone", _spread(alone["frames_per_s"], 1)),
+        ("share of that reached", _spread(alone["share_reached"])),
+        ("verified", _ok(found["verified"])),
+        *((f"busy: {name}", _share(share)) for name, share in found["stage_share"].items()),
+    ]
+    return (
+        f"## The style that ships: {found['style']}\n\n{found['parameters']:,} parameters, "
+        f"{found['precision']}.\n\n" + _table(("", "frames/s"), rows)
+    )  # fmt: skip
+
+
+def _memory(found: dict[str, Any]) -> str:
+    rows = [
+        (f"{frames} frames", f"{peak:.0f} MB")
+        for frames, peak in zip(found["frames"], found["peak_mb"], strict=True)
+    ]
+    rows += [("ratio", f"{found['ratio']:.3f}"), ("verified", _ok(found["verified"]))]
+    return "## Memory and length\n\n" + _table(("clip", "peak of all processes"), rows)
+
+
+def _start_up(found: dict[str, Any]) -> str:
+    rows = [
+        ("no cache of compiled networks (the default)", _spread(found["default_s"], 2)),
+        ("an empty cache", _spread(found["cold_s"], 2)),
+        ("the network in the cache", _spread(found["warm_s"], 2)),
+    ]
+    return "## From start to the first frame\n\n" + _table(("", "seconds"), rows)
+
+
+def _finish(found: dict[str, Any]) -> str:
+    rows = [
+        ("clip", f"{found['frames']} frames, {found['length_s']:.0f} s"),
+        ("stitch", f"{found['stitch_s']:.1f} s"),
+        ("verify", f"{found['verify_s']:.1f} s"),
+        ("scoring it at the rate above", f"{found['scoring_s']:.0f} s"),
+        ("stitch and verify as a share of that", f"{100 * found['share']:.1f} %"),
+        ("probe", f"{found['probe_s']:.1f} s"),
+        ("whole run with a network that does nothing",
+         f"{found['whole_run_frames_per_s']:.0f} frames/s"),
+        ("verified", _ok(found["verified"])),
+    ]  # fmt: skip
+    return "## What comes after scoring\n\n" + _table(("", ""), rows)
+
+
+def _workers(found: list[dict[str, Any]]) -> str:
+    rows = [
+        (each["engine"], str(each["workers"]), _spread(each["frames_per_s"]),
+         _ok(each["verified"]))
+        for each in found
+    ]  # fmt: skip
+    head = ("engine", "workers", "frames/s", "verified")
+    return "## Workers\n\nAll cores, divided among them.\n\n" + _table(head, rows)
+
+
+_PARTS: dict[str, Any] = {
+    "end_to_end": _end_to_end,
+    "shipped": _shipped,
+    "memory": _memory,
+    "start_up": _start_up,
+    "finish": _finish,
+    "workers": _workers,
+}
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _spread(found: dict[str, Any], digits: int = 2) -> str:
+    return f"{found['median']:.{digits}f} ({found['min']:.{digits}f}–{found['max']:.{digits}f})"
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _db(value: float | None) -> str:
+    return "frames missing" if value is None else f"{value:.1f} dB"
+
+
+def _ok(good: bool) -> str:
+    return "ok" if good else "**wrong**"

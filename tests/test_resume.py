@@ -1,0 +1,387 @@
+"""Killed, stopped, short of room: what is done stays done, and nothing half-done is left."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+import media_maker
+import networks
+from impasto.errors import ImpastoError, RequestError, RunFailed
+from impasto.records import Done, Event, Report, StageBegan
+from impasto.request import Options
+from impasto.run import ignore, score
+from impasto.stores import Store
+from media_table import AudioTrack, MediaCase
+from painting import PLAIN, model_in, settings_in, watch
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+
+_FILM = MediaCase(
+    name="forty",
+    why="",
+    pts=tuple(range(0, 40 * 512, 512)),
+    width=64,
+    height=64,
+    audio=(AudioTrack(),),
+)
+_THREES = replace(PLAIN, chunk_frames=3)
+_CHUNKS = 14
+_EVENTS = 3 + 1 + _CHUNKS + 2
+"""Three stages begin, the plan is told, each chunk is done, two more stages begin."""
+_HERE = Path(__file__).parent
+_POINTS = sorted(np.random.default_rng(20).choice(np.arange(1, _EVENTS + 1), 6, replace=False))
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("resume") / "forty.mp4"
+    media_maker.make(_FILM, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(film: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The target's bytes of a run that nothing happens to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    report = _paint(film, folder)
+    assert report.chunks.total == _CHUNKS
+    return (folder / "out.mp4").read_bytes()
+
+
+def _paint(
+    source: Path,
+    folder: Path,
+    *,
+    options: Options = _THREES,
+    on_event: Callable[[Event], None] = ignore,
+    model: bytes | None = None,
+    target: str = "out.mp4",
+) -> Report:
+    return score(
+        source,
+        model=model_in(folder, model or networks.painterly()),
+        target=folder / target,
+        options=options,
+        settings=settings_in(folder),
+        on_event=on_event,
+    )
+
+
+class _Stop(Exception):  # noqa: N818 - a way out, not an error
+    pass
+
+
+def _after(chunks: int) -> Callable[[Event], None]:
+    """Break off as soon as that many chunks are done."""
+    left = chunks
+
+    def hear(event: Event) -> None:
+        nonlocal left
+        left -= isinstance(event, Done)
+        if left == 0:
+            raise _Stop
+
+    return hear
+
+
+def _when(stage: str, act: Callable[[], Any]) -> Callable[[Event], None]:
+    def hear(event: Event) -> None:
+        if event == StageBegan(stage):
+            act()
+
+    return hear
+
+
+def _segments(folder: Path) -> list[Path]:
+    return sorted((folder / "store").glob("runs/*/segments/*.mkv"))
+
+
+def _left_over(folder: Path) -> list[Path]:
+    """What looks like a target, whole or in part."""
+    return [*folder.glob("out.*"), *folder.glob(".*")]
+
+
+def _drive(film: Path, folder: Path, engine: str, sent: int, place: int) -> int:
+    """Run the driver, and wait until its workers are gone, too; return its exit status."""
+    numbers = ["2" if engine == "local" else "1", str(sent), str(place)]
+    command = [sys.executable, str(_HERE / "driver.py"), str(film), str(folder / "out.mp4")]
+    driver = subprocess.Popen([*command, str(folder), engine, *numbers], cwd=folder)
+    status = driver.wait()
+    orphans = [one for one in psutil.process_iter(["cwd"]) if one.info["cwd"] == str(folder)]
+    _, alive = psutil.wait_procs(orphans, timeout=60)
+    assert alive == []
+    return status
+
+
+@pytest.mark.parametrize(
+    ("place", "engine"),
+    [(int(place), "local" if i % 2 else "inline") for i, place in enumerate(_POINTS)],
+)
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    place: int, engine: str, film: Path, tmp_path: Path, undisturbed: bytes
+) -> None:
+    assert _drive(film, tmp_path, engine, signal.SIGKILL, place) == -signal.SIGKILL
+    assert not (tmp_path / "out.mp4").exists()
+    finished = len(_segments(tmp_path))
+    assert finished >= min(place - 4, _CHUNKS)
+    report = _paint(film, tmp_path)
+    assert report.chunks.reused == finished
+    assert (tmp_path / "out.mp4").read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize("engine", ["inline", "local"])
+def test_an_interrupt_keeps_what_is_done_and_leaves_with_130(
+    engine: str, film: Path, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable, "-m", "impasto", "score", str(film),
+        "--model", str(model_in(tmp_path, networks.painterly())),
+        "-o", str(tmp_path / "out.mp4"), "--work", str(tmp_path / "store"), "--engine", engine,
+        "--chunk-frames", "1", "--size", "512x512", "--precision", "f32", "--json",
+    ]  # fmt: skip
+    first = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while first.poll() is None and not _segments(tmp_path):
+        pass
+    first.send_signal(signal.SIGINT)
+    out, err = first.communicate()
+    assert first.returncode == 130, err
+    assert "Traceback" not in err
+    assert json.loads(out)["exit_code"] == 130
+    assert _left_over(tmp_path) == []
+    finished = len(_segments(tmp_path))
+    assert 0 < finished < 40
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    report = json.loads(again.stdout)
+    assert report["verified"]
+    assert report["chunks"]["reused"] == finished
+    assert report["chunks"]["total"] == 40
+
+
+def test_a_finished_run_leaves_no_segments_unless_asked(film: Path, tmp_path: Path) -> None:
+    _paint(film, tmp_path)
+    assert _segments(tmp_path) == []
+    _paint(film, tmp_path, options=replace(_THREES, keep=True, force=True))
+    assert len(_segments(tmp_path)) == _CHUNKS
+    report = _paint(film, tmp_path, options=replace(_THREES, force=True))
+    assert report.chunks.reused == _CHUNKS
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"strength": 0.5},
+        {"keep_colors": True},
+        {"crf": 30},
+        {"codec": "h265"},
+        {"preset": "ultrafast"},
+        {"precision": "auto"},
+        {"chunk_frames": 4},
+        {"size": "32x32"},
+        {"start": "0.1"},
+        {"end": "1"},
+        {"on_error": "pass-through"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_another_request_reuses_nothing(
+    changed: dict[str, Any], film: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(_Stop):
+        _paint(film, tmp_path, on_event=_after(5))
+    assert _paint(film, tmp_path, options=replace(_THREES, **changed)).chunks.reused == 0
+    assert _paint(film, tmp_path, options=replace(_THREES, force=True)).chunks.reused == 5
+
+
+def test_another_network_or_source_reuses_nothing(film: Path, tmp_path: Path) -> None:
+    with pytest.raises(_Stop):
+        _paint(film, tmp_path, on_event=_after(5))
+    other = _paint(film, tmp_path, model=networks.invert(), target="other.mp4")
+    assert other.chunks.reused == 0
+    same_name = tmp_path / film.name
+    media_maker.make(replace(_FILM, audio=()), same_name)
+    assert _paint(same_name, tmp_path, target="third.mp4").chunks.reused == 0
+
+
+def test_a_copy_under_another_name_reuses_everything(film: Path, tmp_path: Path) -> None:
+    with pytest.raises(_Stop):
+        _paint(film, tmp_path, on_event=_after(5))
+    shutil.copyfile(film, tmp_path / "copy.mp4")
+    assert _paint(tmp_path / "copy.mp4", tmp_path).chunks.reused == 5
+
+
+# --- damage in the store ----------------------------------------------------------------------
+
+
+def test_a_damaged_segment_is_found_removed_and_scored_again(
+    film: Path, tmp_path: Path, undisturbed: bytes
+) -> None:
+    with pytest.raises(_Stop):
+        _paint(film, tmp_path, on_event=_after(5))
+    spoilt = _segments(tmp_path)[2]
+    data = bytearray(spoilt.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    spoilt.write_bytes(data)
+    with pytest.raises(RunFailed, match=r"segment 2 was damaged .* run again"):
+        _paint(film, tmp_path)
+    assert _left_over(tmp_path) == []
+    assert not spoilt.exists()
+    assert _paint(film, tmp_path).chunks.reused == _CHUNKS - 1
+    assert (tmp_path / "out.mp4").read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize("harm", ["gone", "empty", "torn"])
+def test_a_segment_without_a_sound_record_is_scored_again(
+    harm: str, film: Path, tmp_path: Path, undisturbed: bytes
+) -> None:
+    with pytest.raises(_Stop):
+        _paint(film, tmp_path, on_event=_after(5))
+    record = _segments(tmp_path)[2].with_suffix(".json")
+    if harm == "gone":
+        record.unlink()
+    else:
+        record.write_bytes(b"" if harm == "empty" else record.read_bytes()[:-9])
+    assert _paint(film, tmp_path).chunks.reused == 4
+    assert (tmp_path / "out.mp4").read_bytes() == undisturbed
+
+
+def test_a_damaged_plan_is_one_line_that_says_what_to_remove(film: Path, tmp_path: Path) -> None:
+    with pytest.raises(_Stop):
+        _paint(film, tmp_path, on_event=_after(1))
+    (plan,) = (tmp_path / "store").glob("runs/*/plan.json")
+    plan.write_bytes(b"{")
+    with pytest.raises(RunFailed, match=r"plan\.json .* is damaged .* remove it"):
+        _paint(film, tmp_path)
+
+
+# --- faults -----------------------------------------------------------------------------------
+
+
+def _flaky(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    """Let that share of the segments' puts fail, the same ones in every run of the test."""
+    put_new, dice = Store.put_new, np.random.default_rng(5)
+
+    def failing(self: Store, key: str, data: bytes) -> bool:
+        if key.endswith(".mkv") and dice.random() < share:
+            raise RunFailed(f"can't write {key!r}: the store is having a bad day")
+        return put_new(self, key, data)
+
+    monkeypatch.setattr(Store, "put_new", failing)
+
+
+def test_a_store_that_fails_now_and_then_costs_a_second_try(
+    film: Path, tmp_path: Path, undisturbed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _flaky(monkeypatch, 0.3)
+    report = _paint(film, tmp_path)
+    assert report.chunks.retried > 0
+    assert report.chunks.failed > 0
+    assert (tmp_path / "out.mp4").read_bytes() == undisturbed
+
+
+def test_a_store_that_always_fails_ends_the_run_with_its_reason(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _flaky(monkeypatch, 1)
+    with pytest.raises(RunFailed, match=r"chunk 0 .* failed 3 times: .*bad day.*runs logs"):
+        _paint(film, tmp_path)
+    assert _left_over(tmp_path) == []
+    logs = list((tmp_path / "store").glob("runs/*/logs/*.json"))
+    assert len(logs) == 3 * _CHUNKS
+
+
+@pytest.mark.parametrize("stage", ["plan", "score", "stitch", "verify"])
+def test_a_source_that_disappears_ends_the_run_in_one_line(
+    stage: str, film: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "film.mp4"
+    shutil.copyfile(film, source)
+    with pytest.raises(ImpastoError) as failure:
+        _paint(source, tmp_path, on_event=_when(stage, source.unlink))
+    assert "\n" not in str(failure.value)
+    assert "film.mp4" in str(failure.value)
+    assert _left_over(tmp_path) == []
+
+
+@pytest.mark.parametrize("stage", ["score", "stitch", "verify"])
+def test_a_source_that_changes_never_becomes_a_target(
+    stage: str, film: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "film.mp4"
+    shutil.copyfile(film, source)
+
+    def change() -> None:
+        media_maker.make(replace(_FILM, width=32), source)
+
+    with pytest.raises(ImpastoError):
+        _paint(source, tmp_path, on_event=_when(stage, change))
+    assert _left_over(tmp_path) == []
+
+
+@pytest.mark.parametrize("stage", ["score", "stitch", "verify"])
+def test_a_target_folder_that_disappears_ends_the_run_in_one_line(
+    stage: str, film: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    with pytest.raises(ImpastoError) as failure:
+        _paint(
+            film,
+            tmp_path,
+            target="films/out.mp4",
+            on_event=_when(stage, lambda: shutil.rmtree(folder)),
+        )
+    assert "\n" not in str(failure.value)
+    assert "out.mp4" in str(failure.value) or ".part" in str(failure.value)
+
+
+def test_a_target_that_appears_meanwhile_is_not_overwritten(film: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    with pytest.raises(RequestError, match="exists"):
+        _paint(film, tmp_path, on_event=_when("verify", lambda: target.write_bytes(b"mine")))
+    assert target.read_bytes() == b"mine"
+    assert _left_over(tmp_path) == [target]
+
+
+@pytest.mark.parametrize("room", [3_000, 20_000])
+def test_no_room_is_said_in_one_line_and_leaves_nothing(
+    room: int, film: Path, tmp_path: Path
+) -> None:
+    """A limit on the size of a file stands in for a full disk: first the store's, then ours."""
+    script = (
+        "import resource, runpy, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"
+        "sys.argv[0] = 'impasto'\n"
+        "runpy.run_module('impasto', run_name='__main__')\n"
+    )
+    model = model_in(tmp_path)
+    command = [
+        sys.executable, "-c", script, "score", str(film), "--model", str(model),
+        "-o", str(tmp_path / "out.mp4"), "--work", str(tmp_path / "store"), "--engine", "inline",
+        "--chunk-frames", "3", "--precision", "f32",
+    ]  # fmt: skip
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 1, found.stderr
+    assert "can't write" in found.stderr
+    assert "Traceback" not in found.stderr
+    assert _left_over(tmp_path) == []
+
+
+def test_the_numbers_are_there_after_all_this(film: Path, tmp_path: Path) -> None:
+    with pytest.raises(_Stop):
+        _paint(film, tmp_path, on_event=_after(5), model=networks.identity())
+    _paint(film, tmp_path, model=networks.identity())
+    assert watch(tmp_path / "out.mp4").numbers == list(range(40))
