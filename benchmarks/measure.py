@@ -65,19 +65,15 @@ class Bench:
         """Call the reference's method."""
         return call([sys.executable, str(HERE / "reference_method.py"), *map(str, words)])
 
-    def paint(self, clip: Path, target: Path, *words: str, cache: Path | None = None) -> Finished:
-        """Paint `clip` by the command line, as a run that nobody has begun before.
-
-        Compiled networks are kept only where `cache` says so, which is not the default either.
-        """
+    def paint(self, clip: Path, target: Path, *words: str) -> Finished:
+        """Paint `clip` by the command line, as a run that nobody has begun before."""
         work = self.folder / "work"
         shutil.rmtree(work, ignore_errors=True)
         how = words if "--model" in words or "--style" in words else ("--model", str(self.model),
                                                                       *words)  # fmt: skip
         verb = "stylize" if "--style" in how else "score"
         command = [sys.executable, "-m", "impasto", verb, str(clip), *how, "-o", str(target)]
-        kept = {"IMPASTO_WORK": str(work), "IMPASTO_MODEL_CACHE": str(cache or "")}
-        return call([*command, "--force", "--json"], kept)
+        return call([*command, "--force", "--json"], {"IMPASTO_WORK": str(work)})
 
     def network_alone(self, model: Path, precision: str) -> dict[str, Any]:
         """Frames per second of the scorer in a process of its own."""
@@ -237,25 +233,17 @@ def memory(bench: Bench) -> dict[str, Any]:
 def start_up(bench: Bench) -> dict[str, Any]:
     """Seconds from starting the process to the first frame in the store, with a one-frame clip.
 
-    Without a folder for compiled networks, which is the default; with an empty one; and with the
-    network in it. All count the end of the process, but not the stitch and the proof.
+    They count the end of the process, but not the stitch and the proof.
     """
-    one, cache = bench.folder / "one.mp4", bench.folder / "models"
+    one = bench.folder / "one.mp4"
     clips.draw(one, frames=1, width=bench.sizes.width, height=bench.sizes.height)
 
-    def seconds(cache: Path | None = None, *, empty: bool = False) -> float:
-        if empty and cache is not None:
-            shutil.rmtree(cache, ignore_errors=True)
-        done = bench.paint(one, bench.folder / "first.mp4", cache=cache)
+    def seconds() -> float:
+        done = bench.paint(one, bench.folder / "first.mp4")
         stages = done.answer["stage_s"]
         return done.wall_s - float(stages["stitch"]) - float(stages["verify"])
 
-    rounds = range(bench.sizes.rounds)
-    return {
-        "default_s": spread([seconds() for _ in rounds]),
-        "cold_s": spread([seconds(cache, empty=True) for _ in rounds]),
-        "warm_s": spread([seconds(cache) for _ in rounds]),
-    }
+    return {"first_frame_s": spread([seconds() for _ in range(bench.sizes.rounds)])}
 
 
 def finish(bench: Bench, scored_frames_per_s: float) -> dict[str, Any]:

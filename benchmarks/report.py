@@ -111,9 +111,7 @@ def _memory(found: dict[str, Any]) -> str:
 
 def _start_up(found: dict[str, Any]) -> str:
     rows = [
-        ("no cache of compiled networks (the default)", _spread(found["default_s"], 2)),
-        ("an empty cache", _spread(found["cold_s"], 2)),
-        ("the network in the cache", _spread(found["warm_s"], 2)),
+        ("to the first frame", _spread(found["first_frame_s"], 2)),
     ]
     return "## From start to the first frame\n\n" + _table(("", "seconds"), rows)
 

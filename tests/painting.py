@@ -20,6 +20,12 @@ from media_table import FrameMark
 
 PLAIN = Options(engine="inline", precision="f32", chunk_frames=7)
 """Quick, exact, and cut into so many chunks that there are joints everywhere."""
+PRINT_PEAK_MB = """
+from pathlib import Path
+print(int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024)
+"""
+"""For the end of a script in a process of its own, on Linux. What getrusage says there begins with
+the size of the process that started it."""
 _SWSCALE_MATRIX = {1: 1, 2: 5, 5: 5, 6: 5, 9: 9}
 
 
@@ -28,7 +34,6 @@ def settings_in(folder: Path) -> Settings:
     return Settings(
         user_styles=folder / "styles",
         system_store=str(folder / "store"),
-        model_cache=folder / "models",
     )
 
 

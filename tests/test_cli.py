@@ -11,7 +11,7 @@ import pytest
 
 import impasto
 from cli_fakes import FakeRun, a_report, a_source, chunks
-from impasto.cli import main, options, preview
+from impasto.cli import main, options
 from impasto.cli.reference import reference
 from impasto.errors import Interrupted, RequestError, RunFailed, SourceRefused
 from impasto.records import (
@@ -20,7 +20,6 @@ from impasto.records import (
     Failed,
     Plan,
     ScorerSpec,
-    Settings,
     Spec,
     to_json,
 )
@@ -315,33 +314,6 @@ def test_a_file_url_is_a_path_and_a_foreign_one_is_refused() -> None:
     for url in ("http://host/a.mp4", "file://host/a.mp4", "s3://b/k"):
         with pytest.raises(RequestError, match="not on this machine"):
             options.local_path(url)
-
-
-def test_a_sheet_is_a_png_of_every_style_and_strength(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    import numpy as np
-    from PIL import Image
-
-    from impasto.media import probe as probe_module
-
-    frame = np.full((1, 1300, 20, 3), 100, dtype=np.uint8)
-    monkeypatch.setattr(probe_module, "probe", lambda *_, limits: a_source())
-    monkeypatch.setattr(preview, "_frame", lambda *_: frame)
-    monkeypatch.setattr(preview, "_painted", lambda *_: frame + 100)
-    stand_in(monkeypatch, "styles", find_style=lambda name, user_styles: (None, b""))
-    target = tmp_path / "sheet.png"
-    made = preview.make_sheet(
-        Path("a.mp4"), styles=["a", "b"], strengths=[0.5, 1], target=target,
-        settings=Settings(user_styles=tmp_path, system_store="", model_cache=tmp_path),
-    )  # fmt: skip
-    with Image.open(target) as sheet:
-        assert sheet.size == (made["width"], made["height"])
-        tile_px, step = 6, 6 + preview.GAP_PX  # 20 pixels by blocks of 3
-        across = [sheet.getpixel((preview.GAP_PX + n * step, 20)) for n in range(3)]
-        assert across == [(100,) * 3, (150,) * 3, (200,) * 3]
-        assert sheet.getpixel((preview.GAP_PX + tile_px, 20)) == (255,) * 3
-    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
 
 
 def put_run(store: FakeStore, run_id: str, *, finished: bool, age_days: float = 0) -> None:

@@ -51,17 +51,16 @@ def test_the_file_named_by_the_environment_is_read(tmp_path: Path) -> None:
 def test_a_relative_folder_counts_from_the_file_and_a_tilde_is_home(
     tmp_path: Path, home: Path
 ) -> None:
-    file = written(tmp_path / "c.toml", 'styles = "mine"\nmodel_cache = "~/models"\nwork = "w"')
+    file = written(tmp_path / "c.toml", 'styles = "~/mine"\nwork = "w"')
     settings = load_settings({}, file)
-    assert settings.user_styles == tmp_path / "mine"
+    assert settings.user_styles == home / "mine"
     assert settings.system_store == str(tmp_path / "w")
-    assert settings.model_cache == home / "models"
 
 
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("stiles = '/x'", "unknown key 'stiles'; the keys are limits, model_cache, styles, work"),
+        ("stiles = '/x'", "unknown key 'stiles'; the keys are limits, styles, work"),
         ("[limits]\nmax_pixel = 1", "unknown key 'max_pixel'; the keys are max_bytes"),
         ("limits = 3", "limits must be a table"),
         ("styles = 3", "styles must be a path or URL in quotes, got 3"),

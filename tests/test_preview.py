@@ -29,7 +29,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         path = folder / f"{name}.onnx"
         path.write_bytes(model)
         import_checkpoint(path, name=name, user_styles=folder / "styles")
-    return Settings(user_styles=folder / "styles", system_store="", model_cache=folder / "models")
+    return Settings(user_styles=folder / "styles", system_store="")
 
 
 def make(source: Path, target: Path, settings: Settings, **options: object) -> PreviewReport:

@@ -186,7 +186,7 @@ def test_a_finished_run_leaves_no_segments_unless_asked(film: Path, tmp_path: Pa
         {"strength": 0.5},
         {"keep_colors": True},
         {"crf": 30},
-        {"codec": "h265"},
+        {"codec": "vp9"},
         {"preset": "ultrafast"},
         {"precision": "auto"},
         {"chunk_frames": 4},

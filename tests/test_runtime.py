@@ -67,29 +67,13 @@ def test_streams_and_batches_do_not_change_a_bit(precision: str) -> None:
         assert np.array_equal(painted(streams, batch), expected), (streams, batch)
 
 
-def test_a_second_run_and_a_cached_network_give_the_same_bytes(tmp_path: Path) -> None:
+def test_a_second_network_gives_the_same_bytes() -> None:
     frames = noise(3, 64, 96)
     runs = []
     for _ in range(2):
-        network = Network(
-            networks.painterly(), height=64, width=96, precision=best_precision(), cache=tmp_path
-        )
+        network = Network(networks.painterly(), height=64, width=96, precision=best_precision())
         runs += [network(frames), network(frames)]
-    assert any(tmp_path.iterdir())
     assert all(np.array_equal(run, runs[0]) for run in runs)
-
-
-def test_a_cache_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(RequestError, match="can't be made"):
-        Network(networks.identity(), height=8, width=8, cache=tmp_path / "file" / "cache")
-
-
-def test_options_do_not_share_a_cached_network(tmp_path: Path) -> None:
-    frames = noise(1, 16, 16)
-    for value in (10, 20, 30):
-        network = Network(networks.constant(value), height=16, width=16, cache=tmp_path)
-        assert (network(frames) == value).all()
 
 
 def test_the_position_in_the_batch_does_not_matter() -> None:

@@ -145,7 +145,7 @@ def open_scorer(
         keep_colors: luma from the style, chroma from the source.
         quality: which network, where the style has several.
         precision: None takes the fastest that the processor computes in.
-        settings: folders for styles and compiled networks.
+        settings: the folder of the user's own styles.
 
     Raises:
         RequestError: an unknown style or quality, or a strength outside 0..1.
@@ -160,5 +160,4 @@ def open_scorer(
         width=width,
         height=height,
         precision=precision or best_precision(),
-        cache=settings.model_cache,
     )

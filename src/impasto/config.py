@@ -5,7 +5,6 @@ environment: nothing below reads it. A variable wins over the file, the file ove
 
     styles      = "~/paintings"      # IMPASTO_STYLES       the user's own styles
     work        = "az://work/runs"   # IMPASTO_WORK         the system store, a path or URL
-    model_cache = "/var/cache/ov"    # IMPASTO_MODEL_CACHE  compiled networks; none by default
 
     [limits]                         # IMPASTO_MAX_PIXELS and so on
     max_pixels = 33_177_600
@@ -22,7 +21,7 @@ import platformdirs
 from impasto.errors import RequestError
 from impasto.records import Limits, Settings
 
-PLACES = {"styles": "IMPASTO_STYLES", "work": "IMPASTO_WORK", "model_cache": "IMPASTO_MODEL_CACHE"}
+PLACES = {"styles": "IMPASTO_STYLES", "work": "IMPASTO_WORK"}
 """Key of the file → environment variable, for everything that is a folder or a store."""
 
 LIMITS = {field.name: f"IMPASTO_{field.name.upper()}" for field in dataclasses.fields(Limits)}
@@ -49,7 +48,6 @@ def load_settings(environ: Mapping[str, str], config_file: Path | None = None) -
     return Settings(
         user_styles=Path(places["styles"] or data / "styles").expanduser(),
         system_store=_expanded(places["work"] or str(cache / "work")),
-        model_cache=Path(cached).expanduser() if (cached := places["model_cache"]) else None,
         limits=_limits(table.get("limits", {}), environ),
     )
 

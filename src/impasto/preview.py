@@ -86,8 +86,7 @@ def preview(
             chosen = [select_frames(probed.ledger, at, None)[0]]
         pictures = read_pictures(path, probed, chosen, settings)
         painted = [
-            _paint(name, model, pictures, settings)
-            for name, model in zip(styles, models, strict=True)
+            _paint(name, model, pictures) for name, model in zip(styles, models, strict=True)
         ]
         times_s = [_time_s(probed, index) for index in chosen]
         sheet = _lay_out(path, probed, times_s, pictures, styles, painted, strengths)
@@ -141,11 +140,10 @@ def _check(styles: Sequence[str], strengths: Sequence[float], frames: int) -> No
         raise RequestError(f"frames must be within 1 and {_MAX_FRAMES}, got {frames}")
 
 
-def _paint(name: str, model: bytes, pictures: Frames, settings: Settings) -> Frames:
+def _paint(name: str, model: bytes, pictures: Frames) -> Frames:
     spec = ScorerSpec(name=name, model=hashlib.sha256(model).hexdigest())
     _, height, width, _ = pictures.shape
-    scorer = open_scorer(spec, model, width=width, height=height, precision=best_precision(),
-                         cache=settings.model_cache)  # fmt: skip
+    scorer = open_scorer(spec, model, width=width, height=height, precision=best_precision())
     return scorer(pictures)
 
 

@@ -37,9 +37,6 @@ class Settings:
     user_styles: Path
     system_store: str
     """URL or path of the system store."""
-    model_cache: Path | None = None
-    """Folder for compiled networks. None keeps none: it saves a fifth of a second a start, and
-    OpenVINO does not notice every flipped bit in it."""
     limits: Limits = Limits()
 
 
@@ -240,8 +237,6 @@ class Task:
     device: str = "cpu"
     streams: int = 0
     """Frames scored at the same time, one core each; 0 takes every core."""
-    model_cache: str = ""
-    """Folder for compiled networks; "" keeps none."""
     limits: Limits = Limits()
 
 

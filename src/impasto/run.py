@@ -285,7 +285,6 @@ class _Run:
             run_id=self.id,
             source=str(self.request.source.absolute()),
             system=self.store.url,
-            model_cache=str(self.settings.model_cache or ""),
             limits=self.settings.limits,
         )
 

@@ -73,7 +73,6 @@ def _settle_precision(
         picture = RgbReader(source, width=encode.width, height=encode.height)(frame)
     gate = gate_db(
         spec.scorer, model, np.ascontiguousarray(picture), precision=wanted,
-        cache=settings.model_cache,
     )  # fmt: skip
     return (wanted if gate >= _GATE_DB else "f32"), gate
 

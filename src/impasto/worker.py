@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import os
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -129,17 +128,14 @@ def _session(task: Task) -> _Session:
     model = store.get(model_key(scorer.model))
     if hashlib.sha256(model).hexdigest() != scorer.model:
         raise RunFailed(f"the model {model_key(scorer.model)} was damaged in the store; remove it")
-    cache = Path(task.model_cache) if task.model_cache else None
-    with _one_at_a_time(cache):
-        opened = open_scorer(
-            scorer,
-            model,
-            width=encode.width,
-            height=encode.height,
-            precision=plan.precision,
-            streams=task.streams,
-            cache=cache,
-        )
+    opened = open_scorer(
+        scorer,
+        model,
+        width=encode.width,
+        height=encode.height,
+        precision=plan.precision,
+        streams=task.streams,
+    )
     return _Session(
         store=store,
         plan=plan,
@@ -148,24 +144,6 @@ def _session(task: Task) -> _Session:
         to_yuv=YuvWriter(encode),
         scorer=opened,
     )
-
-
-@contextlib.contextmanager
-def _one_at_a_time(cache: Path | None) -> Generator[None]:
-    """Let one process compile into `cache`, and the next ones find what it compiled.
-
-    OpenVINO writes and removes its files there without regard to other processes: two workers that
-    start together can each fail with "cannot set permissions".
-    """
-    if cache is None or sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released with the file, or with the process
-        yield
 
 
 def model_key(digest: str) -> str:

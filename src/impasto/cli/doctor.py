@@ -195,8 +195,6 @@ def _folders(chosen: Settings, problems: list[str]) -> dict[str, Any]:
         "styles": str(chosen.user_styles),
         "work": chosen.system_store,
     }
-    if chosen.model_cache:
-        places["model_cache"] = str(chosen.model_cache)
     return {name: _folder(name, place, problems) for name, place in places.items()}
 
 

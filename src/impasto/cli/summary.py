@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import typer
@@ -16,6 +16,9 @@ from rich.text import Text
 from impasto.cli.look import glyphs
 from impasto.cli.text import clean, count, plural, size, span
 from impasto.records import Check, Report, Source
+
+if TYPE_CHECKING:
+    from impasto.preview import PreviewReport
 
 BAR = 24
 """Columns of the longest stage."""
@@ -83,12 +86,12 @@ def report(console: Console, done: Report, source: Source | None) -> None:
     console.print()
 
 
-def sheet(console: Console, made: dict[str, Any]) -> None:
+def sheet(console: Console, made: "PreviewReport") -> None:
     """Where a contact sheet lies, and which picture of it is which."""
-    say(console, (clean(made["target"]), "name"), (f"  {made['width']} x {made['height']}", "soft"))
+    say(console, (clean(made.target), "name"), (f"  {made.width} x {made.height}", "soft"))
     table = grid()
-    table.add_row("rows", Text(clean(", ".join(made["styles"]))))
-    table.add_row("columns", "source, " + ", ".join(f"{number:g}" for number in made["strengths"]))
+    table.add_row("rows", Text(clean(", ".join(made.styles))))
+    table.add_row("columns", "source, " + ", ".join(f"{number:g}" for number in made.strengths))
     show(console, table)
 
 

@@ -182,22 +182,25 @@ def preview(
         str, typer.Option("--strengths", metavar="X,Y", help="Strengths, one column each.")
     ] = "0.5,1",
     at: Annotated[
-        str | None, typer.Option("--at", metavar="TIME", help="Of the frame; default: the middle.")
+        str | None, typer.Option("--at", metavar="TIME", help="One frame; default: one per scene.")
     ] = None,
+    frames: Annotated[
+        int, typer.Option("--frames", metavar="N", help="Of the longest scenes.", min=1, max=24)
+    ] = 3,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Make a contact sheet of one frame: styles by strengths."""
-    from impasto.cli.preview import make_sheet
+    """Make a contact sheet on frames of real scenes: styles by strengths."""
+    from impasto.preview import preview as make_sheet
 
     names = [name.strip() for name in styles.split(",") if name.strip()]
     if not names:
         raise RequestError("--styles names no style; see impasto styles list")
     _free(target, force=force)
     made = make_sheet(
-        local_path(source), styles=names, strengths=_strengths(strengths), at=at, target=target,
-        settings=settings(),
+        local_path(source), styles=names, strengths=_strengths(strengths), frames=frames, at=at,
+        target=target, settings=settings(), force=force,
     )  # fmt: skip
     if json:
         summary.print_json(made)
@@ -238,7 +241,8 @@ def compare(
     _free(video, force=force)
     from impasto.media.compare import compare as side_by_side
 
-    side_by_side(local_path(source), local_path(target), video)
+    side_by_side(local_path(source), local_path(target), video, limits=settings().limits,
+                 force=force)  # fmt: skip
     if json:
         summary.print_json({"target": str(video)})
     elif not quiet:

@@ -43,6 +43,9 @@ _PRESETS: dict[Codec, list[str]] = {
 }
 _MAX_CRF: dict[Codec, int] = {"h264": 51, "h265": 51, "av1": 63, "vp9": 63, "ffv1": 0}
 _GOP_SECONDS = 5
+_X265_CTU = 64
+"""Pixels a side. With a single column or row of coding tree units x265 writes beyond its memory
+(at 48x48 it crashes) and gives other bytes in every run."""
 
 
 def choose_encode(
@@ -65,6 +68,10 @@ def choose_encode(
     crf = _DEFAULT_CRF[codec] if crf is None else crf
     if not 0 <= crf <= _MAX_CRF[codec]:
         raise RequestError(f"crf must be within 0 and {_MAX_CRF[codec]} for {codec}, got {crf}")
+    if codec == "h265" and min(width, height) <= _X265_CTU:
+        raise RequestError(
+            f"h265 needs more than {_X265_CTU} pixels a side, got {width}×{height}; use h264"
+        )
     notes = []
     pixel_format = "yuv" + _subsampling(source) + "p"
     if codec == "av1":

@@ -10,7 +10,6 @@ import functools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, get_args
 
@@ -51,7 +50,6 @@ class Network:
         width: int,
         precision: str = "f32",
         streams: int = 0,
-        cache: Path | None = None,
         scaling: Scaling | None = None,
         finish: Finish | None = None,
     ) -> None:
@@ -63,20 +61,17 @@ class Network:
             width: pixels, of any size from 1.
             precision: "f32" or "bf16", see `supported_precisions`.
             streams: frames at the same time, one core each; 0 takes every core this process has.
-            cache: a folder for compiled networks.
             scaling: how the network's numbers stand to 0..255.
             finish: what happens to the painted frame before it is rounded.
         """
         _check_request(height, width, precision, streams)
-        if cache is not None:
-            _make_folder(cache)
         self.device = device_name()
         self.notes: list[str] = []
         self._config = {
             "INFERENCE_PRECISION_HINT": precision,
             # Processes that share the machine would all be pinned to its first cores.
             "ENABLE_CPU_PINNING": False,
-        } | ({} if cache is None else {"CACHE_DIR": str(cache)})
+        }
         self._compiled: Any = None
         self._requests: list[Any] = []
         self._frame_shape = (height, width, _CHANNELS)
@@ -209,15 +204,6 @@ def _check_request(height: int, width: int, precision: str, streams: int) -> Non
         raise RequestError(f"precision must be f32 or bf16 on a CPU, got '{precision}'")
     if precision not in supported_precisions():
         raise RequestError(f"{device_name()} does not compute in {precision}; use f32")
-
-
-def _make_folder(cache: Path) -> None:
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(
-            f"the folder for compiled networks, {cache}, can't be made: {error.strerror}"
-        ) from error
 
 
 def _next(waiting: SimpleQueue[int]) -> int | None:

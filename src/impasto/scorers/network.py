@@ -3,7 +3,6 @@
 Both happen in float before the one rounding, inside the runtime's graph.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,6 @@ def open_scorer(
     height: int,
     precision: str,
     streams: int = 0,
-    cache: Path | None = None,
 ) -> Network:
     """Compile the network of `spec` for frames of `width` x `height` pixels.
 
@@ -44,7 +42,6 @@ def open_scorer(
         height: pixels.
         precision: "f32" or "bf16".
         streams: frames at the same time, one core each; 0 takes every core.
-        cache: a folder for compiled networks.
 
     Raises:
         RequestError: a strength outside 0..1, an unusable model or precision.
@@ -58,7 +55,6 @@ def open_scorer(
         width=width,
         precision=precision,
         streams=streams,
-        cache=cache,
         scaling=SCALINGS[spec.pixels],
         finish=_finish(spec.strength, keep_colors=spec.keep_colors),
     )
@@ -70,7 +66,6 @@ def gate_db(
     frame: Frames,
     *,
     precision: str,
-    cache: Path | None = None,
 ) -> float:
     """PSNR in dB of one frame at `precision` against the same frame in f32, at most MAX_DB.
 
@@ -86,7 +81,6 @@ def gate_db(
             height=frame.shape[1],
             precision=each,
             streams=1,
-            cache=cache,
         )(frame)
         for each in ("f32", precision)
     )
