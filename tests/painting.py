@@ -112,6 +112,8 @@ def watch(path: Path) -> Film:
                     frames += [one for one in packet.decode() if isinstance(one, av.VideoFrame)]
                 except av.error.InvalidDataError:
                     continue
+            elif packet.size and packet.pts is None and packet.dts is None:  # a cover
+                packets[packet.stream_index].append(bytes(packet))
             elif packet.size and packet.pts is not None:
                 packets[packet.stream_index].append(bytes(packet))
                 first_s.setdefault(packet.stream_index, packet.pts * packet.time_base)

@@ -278,7 +278,9 @@ def test_verify_prints_its_checks_and_fails_when_one_does(
     good = Check("frame_count", ok=True, expected=3, found=3)
     bad = Check("timestamps", ok=False, expected=[1], found=[2], note="late")
     found = [good]
-    stand_in(monkeypatch, "media.verify", verify=lambda *_, limits: tuple(found))
+    stand_in(monkeypatch, "media.probe", probe=lambda *_, limits: a_source())
+    stand_in(monkeypatch, "media.verify", Expectation=dict, verify=lambda *_, **__: tuple(found))
+    stand_in(monkeypatch, "request", select_frames=lambda *_: (0, 1), target_size=lambda *_: (2, 2))
     assert main(["verify", "a.mp4", "b.mp4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["ok"] is True
     found.append(bad)

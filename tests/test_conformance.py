@@ -17,6 +17,7 @@ import pytest
 import media_maker
 from frame_mark import read_patches
 from impasto.errors import RequestError
+from impasto.media.probe import probe
 from impasto.media.verify import verify
 from impasto.records import Codec, Report
 from media_table import (
@@ -477,3 +478,31 @@ def test_a_real_clip_at_its_own_size_looks_the_same(name: str, clips: Path, tmp_
         before = next(source.decode(video=0))
         expected = np.rot90(rgb(before), before.rotation // 90)
     assert float(np.abs(expected.astype(int) - rgb(watch(target).first)).mean()) < 3
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_cover_picture_keeps_its_bytes(media: Media, tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"out{suffix}"
+    paint(media("cover_art"), tmp_path / "work", target=target)
+    bodies = []
+    for path in (media("cover_art"), target):
+        with av.open(str(path)) as container:
+            (cover,) = [
+                s for s in container.streams.video if s.disposition & s.disposition.attached_pic
+            ]
+            bodies.append([bytes(p) for p in container.demux(cover) if p.size])
+    assert bodies[0]
+    assert bodies[0] == bodies[1]
+
+
+def test_a_packet_that_gives_no_picture_is_named(media: Media, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    with av.open(str(media("cfr_24"))) as source, av.open(str(broken), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0], opaque=True)
+        for place, packet in enumerate(p for p in source.demux(video=0) if p.size):
+            sent = av.Packet(b"\xff" * packet.size if place == 20 else bytes(packet))
+            sent.pts, sent.dts, sent.time_base = packet.pts, packet.dts, packet.time_base
+            sent.is_keyframe = packet.is_keyframe
+            sent.stream = stream
+            output.mux(sent)
+    assert probe(broken).damage

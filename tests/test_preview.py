@@ -185,3 +185,10 @@ def test_tiles_have_the_shape_that_a_player_shows() -> None:
 )
 def test_times_read_as_on_a_clock(seconds: Fraction, written: str) -> None:
     assert clock(Fraction(seconds)) == written
+
+
+def test_a_still_frame_stands_for_a_restless_scene() -> None:
+    change = np.full(40, 12, np.float32)
+    change[22:25] = 0.5
+    (chosen,) = choose_frames(Activity(change, np.full(40, 50, np.float32)), 1)
+    assert chosen in {22, 23}

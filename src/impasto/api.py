@@ -22,11 +22,12 @@ from pathlib import Path
 from impasto import run
 from impasto.config import load_settings
 from impasto.media.probe import probe as _probe
+from impasto.media.verify import Expectation
 from impasto.media.verify import verify as _verify
 from impasto.plan import plan_chunks as plan
 from impasto.protocols import Scorer
 from impasto.records import Check, Event, Precision, Report, ScorerSpec, Settings, Source
-from impasto.request import Options
+from impasto.request import Options, select_frames, target_size
 from impasto.runtimes.openvino import best_precision
 from impasto.scorers import open_scorer as _open_scorer
 from impasto.styles import find_style
@@ -113,15 +114,34 @@ def probe(source: str | Path, *, settings: Settings | None = None) -> Source:
 
 
 def verify(
-    source: str | Path, target: str | Path, *, settings: Settings | None = None
+    source: str | Path,
+    target: str | Path,
+    *,
+    start: str | None = None,
+    end: str | None = None,
+    size: str = "source",
+    settings: Settings | None = None,
 ) -> tuple[Check, ...]:
     """Decode a target from end to end and compare it with its source; all checks must be `ok`.
 
+    Args:
+        source: the original.
+        target: its painting.
+        start: where the painted part begins, as in `Options`.
+        end: where it ends.
+        size: what size was asked for.
+        settings: limits.
+
     Raises:
         SourceRefused: one of them is not a video that Impasto opens.
+        RequestError: a time or a size that can't be read.
     """
     limits = (settings or load_settings(os.environ)).limits
-    return _verify(Path(source), Path(target), limits=limits)
+    probed = _probe(Path(source), limits)
+    first, stop = select_frames(probed.ledger, start, end)
+    width, height = target_size(probed, size)
+    expect = Expectation(start=first, stop=stop, width=width, height=height)
+    return _verify(Path(source), Path(target), source=probed, expect=expect, limits=limits)
 
 
 def open_scorer(

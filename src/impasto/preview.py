@@ -12,7 +12,7 @@ from impasto.errors import RequestError
 from impasto.media.decode import FrameReader
 from impasto.media.pixels import Picture, RgbReader
 from impasto.media.probe import probe
-from impasto.media.publish import publishing
+from impasto.media.publish import publishing, refuse_source
 from impasto.media.scenes import choose_frames, watch
 from impasto.media.sheet import Row, draw_sheet
 from impasto.media.still import encode_png, resize
@@ -77,6 +77,7 @@ def preview(
     _check(styles, strengths, frames)
     models = [find_style(name, user_styles=settings.user_styles)[1] for name in styles]
     path = Path(source)
+    refuse_source(target, path)
     with publishing(target, force=force) as unfinished:
         probed = probe(path, settings.limits)
         if at is None:

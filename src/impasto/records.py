@@ -211,6 +211,8 @@ class Spec:
     chunk_frames: int
     precision: Literal["auto", "f32", "bf16", "f16"]
     on_error: Literal["fail", "pass-through"] = "fail"
+    software: str = ""
+    """Versions and processor extension: another encoder's segments must not be joined to these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,8 @@ class Done:
     replaced: tuple[int, ...] = ()
     """Frames (ledger indices) that the policy replaced by their source picture."""
     notes: tuple[str, ...] = ()
+    peak_memory_mb: float | None = None
+    """Largest resident size of the worker's process until then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +369,7 @@ class Report:
     """Everything that a person should know: HDR tone-mapped, odd size in 4:4:4, damage, …"""
     gate_db: float | None = None
     peak_memory_mb: float | None = None
+    """Largest resident sizes of the driver and its workers, added up."""
     frame_s: dict[str, float] = field(default_factory=dict)
     """Seconds of scoring per frame: minimum, median and maximum."""
 

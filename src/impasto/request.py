@@ -1,20 +1,19 @@
 """From what a person asks for to the spec of a run: sizes, times, codecs, the target's name."""
 
-import contextlib
-import os
 import re
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from impasto.errors import RequestError, RunFailed
+from impasto.errors import RequestError
 from impasto.media.encode import choose_encode
+from impasto.media.publish import refuse, refuse_source
 from impasto.media.stitch import MUXERS, unsupported
 from impasto.plan import default_chunk_frames
-from impasto.records import Codec, Encode, Ledger, PixelScale, ScorerSpec, Source, Spec
+from impasto.records import Codec, Encode, Ledger, Limits, PixelScale, ScorerSpec, Source, Spec
+from impasto.runtimes import cpu
 
 _MAX_SIDE = 16384
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}")
@@ -77,32 +76,8 @@ class Resolved:
     force: bool
     notes: tuple[str, ...]
 
-    @contextlib.contextmanager
-    def publishing(self) -> Iterator[Path]:
-        """Give a name to write to, and turn what is there into the target at the end.
 
-        The target appears whole, by a rename, or not at all; after an error nothing is left.
-
-        Raises:
-            RequestError: a target has appeared meanwhile.
-            RunFailed: the folder is gone, or does not take it.
-        """
-        # Not made of the target's name, which may be as long as a name can be.
-        mark = zlib.crc32(os.fsencode(self.target.name))
-        unfinished = self.target.with_name(f".impasto-{os.getpid()}-{mark:08x}.part")
-        try:
-            yield unfinished
-            refuse_existing(self.target, force=self.force)
-            try:
-                unfinished.replace(self.target)
-            except OSError as error:
-                raise RunFailed(f"can't write {str(self.target)!r}: {error.strerror}") from error
-        finally:
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
-
-
-def resolve(request: Request, source: Source) -> Resolved:
+def resolve(request: Request, source: Source, *, max_pixels: int = Limits().max_pixels) -> Resolved:
     """Settle size, part, codec, container and name of the target.
 
     Raises:
@@ -115,6 +90,10 @@ def resolve(request: Request, source: Source) -> Resolved:
         )
     start, stop = select_frames(source.ledger, options.start, options.end)
     width, height = target_size(source, options.size)
+    if width * height > max_pixels:
+        raise RequestError(
+            f"{width}x{height} is over the limit of {max_pixels} pixels (max_pixels)"
+        )
     target, codec, notes = _target(request, source)
     encode, more = choose_encode(
         source, codec=codec, crf=options.crf, preset=options.preset, width=width, height=height
@@ -130,20 +109,15 @@ def resolve(request: Request, source: Source) -> Resolved:
         chunk_frames=options.chunk_frames or default_chunk_frames(width=width, height=height),
         precision=options.precision,
         on_error=options.on_error,
+        software=_software(),
     )
     return Resolved(spec, target, options.force, (*notes, *more))
 
 
-def refuse_existing(target: Path, *, force: bool) -> None:
-    """Raise RequestError when there is a target and nobody said to overwrite it."""
-    try:
-        taken, folder = target.exists(), target.is_dir()
-    except OSError as error:  # a name that is too long
-        raise RequestError(f"can't write {str(target)!r}: {error.strerror}") from error
-    if folder:
-        raise RequestError(f"{str(target)!r} is a folder; -o names a file")
-    if taken and not force:
-        raise RequestError(f"{str(target)!r} exists; --force overwrites it, -o names another")
+def _software() -> str:
+    """Name what else decides about bits: versions, and the processor's arithmetic."""
+    packages = [f"{name} {version(name)}" for name in ("impasto", "av", "openvino")]
+    return ", ".join([*packages, cpu.extension()])
 
 
 def _target(request: Request, source: Source) -> tuple[Path, Codec, list[str]]:
@@ -168,15 +142,8 @@ def _target(request: Request, source: Source) -> tuple[Path, Codec, list[str]]:
                 break
         else:
             raise RequestError(f"no container holds {', '.join(problems)}")
-    refuse_existing(target, force=request.options.force)
-    if target.exists() and target.samefile(request.source):
-        raise RequestError(f"{str(target)!r} is the source itself; -o names another target")
-    if not target.parent.is_dir():
-        raise RequestError(f"the folder {str(target.parent)!r} does not exist")
-    if not os.access(target.parent, os.W_OK):
-        raise RequestError(
-            f"the folder {str(target.parent)!r} can't be written to; -o names another"
-        )
+    refuse(target, force=request.options.force)
+    refuse_source(target, request.source)
     moved = target.suffix.lower() != request.source.suffix.lower() and request.target is None
     notes = [f"the target is a {target.suffix} file, which holds every stream"] if moved else []
     return target, codec, notes

@@ -2,9 +2,8 @@
 
 import contextlib
 import hashlib
-import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -13,6 +12,7 @@ from typing import Any
 from impasto.engines import open_engine
 from impasto.errors import Interrupted, RequestError, RunFailed
 from impasto.media.probe import file_digest, probe
+from impasto.media.publish import publishing
 from impasto.media.stitch import MUXERS, stitch
 from impasto.media.verify import Expectation, verify
 from impasto.protocols import Engine
@@ -43,6 +43,7 @@ from impasto.settle import precision_notes, settle_plan
 from impasto.stopping import Stopping
 from impasto.stores import Store, open_store
 from impasto.styles import find_style
+from impasto.worker import peak_memory_mb, worker_name
 
 __all__ = ["Options", "score", "stylize"]
 
@@ -141,15 +142,16 @@ def _run(
     with Stopping() as stopping:
         with log.stage("probe"):
             probed = probe(request.source, settings.limits)
-            resolved = resolve(request, probed)
+            resolved = resolve(request, probed, max_pixels=settings.limits.max_pixels)
             log.note(*probed.damage, *resolved.notes)
         with log.stage("plan"):
             plan = settle_plan(store, resolved.spec, probed, request.source, model, settings)
             log.note(*precision_notes(plan))
         run = _Run(request, resolved, settings, store, plan, log)
         run.put("request.json", as_json(request, resolved.target))
+        store.delete(f"runs/{run.id}/report.json")  # of an earlier run, whose target may be gone
         scored = run.score(engine, stopping)
-        with resolved.publishing() as unfinished:
+        with publishing(resolved.target, force=resolved.force) as unfinished:
             run.stitch(unfinished)
             checks = run.verify(unfinished)
     report = run.report(engine, scored, checks)
@@ -161,6 +163,8 @@ def _run(
 
 def _read_model(path: Path) -> bytes:
     try:
+        if not path.is_file():
+            raise RequestError(f"can't read the model {str(path)!r}: it is not a file")
         if path.stat().st_size > _MAX_MODEL_BYTES:
             raise RequestError(f"{str(path)!r} is larger than {_MAX_MODEL_BYTES >> 20} MiB")
         return path.read_bytes()
@@ -207,7 +211,8 @@ class _Scored:
     """What became of the chunks."""
 
     done: dict[int, Done]
-    reused: int = 0
+    reused: frozenset[int] = frozenset()
+    """Chunks that an earlier start had done."""
     retried: int = 0
     failed: int = 0
 
@@ -234,7 +239,7 @@ class _Run:
         """Have the engine score every chunk that has no segment yet; try a failed one again."""
         plan, log = self.plan, self.log
         scored = _Scored(self._finished())
-        scored.reused = len(scored.done)
+        scored.reused = frozenset(scored.done)
         log.hear(StageBegan("score"))
         log.hear(
             Planned(self.id, plan.source, plan.chunks, tuple(scored.done), engine.name,
@@ -253,15 +258,18 @@ class _Run:
 
         for attempt in range(1, _ATTEMPTS + 1):
             failed = []
-            for outcome in engine.map(self._task(), _until(stopping, waiting), hear):
-                log.hear(outcome)
-                match outcome:
-                    case Done():
-                        scored.done[outcome.chunk] = outcome
-                        log.note(*outcome.notes)
-                    case Failed():
-                        failed.append(outcome)
-                        self.put(f"logs/{outcome.chunk:06d}-{attempt}.json", outcome)
+            with contextlib.closing(
+                engine.map(self._task(), _until(stopping, waiting), hear)
+            ) as outcomes:
+                for outcome in outcomes:
+                    log.hear(outcome)
+                    match outcome:
+                        case Done():
+                            scored.done[outcome.chunk] = outcome
+                            log.note(*outcome.notes)
+                        case Failed():
+                            failed.append(outcome)
+                            self.put(f"logs/{outcome.chunk:06d}-{attempt}.json", outcome)
             scored.failed += len(failed)
             if stopping.requested:
                 raise Interrupted(
@@ -296,7 +304,12 @@ class _Run:
         for index, key in keys.items():
             if {f"{key}.mkv", f"{key}.json"} <= there:
                 with contextlib.suppress(ValueError, FileNotFoundError):  # damaged: score it again
-                    found[index] = from_json(self.store.get(f"{key}.json"), Done)
+                    done = from_json(self.store.get(f"{key}.json"), Done)
+                    segment = self.store.get(f"{key}.mkv")
+                    if hashlib.sha256(segment).hexdigest() == done.segment:
+                        found[index] = done
+                        continue
+                self.store.delete(f"{key}.mkv")
         return found
 
     def stitch(self, unfinished: Path) -> None:
@@ -365,7 +378,7 @@ class _Run:
             frames=frames,
             wall_s=round(wall_s, 3),
             frames_per_s=round(frames / wall_s, 3),
-            chunks=ChunkCounts(len(plan.chunks), scored.reused, scored.retried, scored.failed),
+            chunks=ChunkCounts(len(plan.chunks), len(scored.reused), scored.retried, scored.failed),
             replaced_frames=sum(len(d.replaced) for d in done),
             engine=engine.name,
             workers=engine.workers,
@@ -377,7 +390,7 @@ class _Run:
             checks=checks,
             notes=tuple(self.log.notes),
             gate_db=plan.gate_db,
-            peak_memory_mb=_peak_memory_mb(),
+            peak_memory_mb=_peak_memory_mb([d for d in done if d.chunk not in scored.reused]),
             frame_s={"min": per_frame[0], "median": median(per_frame), "max": per_frame[-1]},
         )
 
@@ -387,12 +400,9 @@ class _Run:
             self.store.delete(entry.key)
 
 
-def _peak_memory_mb() -> float | None:
-    """Largest resident size of this process plus that of its largest ended child, in MB."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    peak = sum(resource.getrusage(kind).ru_maxrss for kind in kinds)
-    return round(peak / (1 << 20) if sys.platform == "darwin" else peak / 1024, 1)
+def _peak_memory_mb(done: Collection[Done]) -> float | None:
+    peaks = {worker_name(): peak_memory_mb()}
+    for each in done:
+        peaks[each.worker] = max(peaks.get(each.worker) or 0.0, each.peak_memory_mb or 0.0)
+    known = [peak for peak in peaks.values() if peak]
+    return round(sum(known), 1) if known else None

@@ -29,7 +29,7 @@ def settle_plan(
         source: the probe of the source.
         path: the source.
         model: bytes of the ONNX file; put into the store for the workers.
-        settings: folder of compiled networks, limits.
+        settings: limits.
 
     Raises:
         RequestError: the model can't be used, or the run was begun in a precision that this
@@ -37,7 +37,7 @@ def settle_plan(
         RunFailed: the plan in the store is damaged.
     """
     key = f"runs/{run_id(spec)}/plan.json"
-    store.put_new(model_key(spec.scorer.model), model)
+    store.put(model_key(spec.scorer.model), model)  # whole, whatever a power cut left there
     try:
         plan = from_json(store.get(key), Plan)
     except FileNotFoundError:

@@ -156,6 +156,17 @@ def worker_name() -> str:
     return f"{socket.gethostname()}/{os.getpid()}"
 
 
+def peak_memory_mb() -> float | None:
+    """Largest resident size of this process so far, in MB; None where the system doesn't tell."""
+    try:
+        # Not getrusage: a child's begins at the size of the process that started it.
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    kilobytes = status.partition("VmHWM:")[2].split()
+    return round(int(kilobytes[0]) / 1024, 1) if kilobytes else None
+
+
 def score_chunk(
     task: Task, chunk: Chunk, on_progress: Callable[[Progress], None] = lambda _: None
 ) -> Outcome:
@@ -232,6 +243,7 @@ def _score(
         device=scorer.device,
         replaced=tuple(replaced),
         notes=tuple(scorer.notes),
+        peak_memory_mb=peak_memory_mb(),
     )
     key = segment_key(plan, chunk)
     # The record goes first: a segment that is listed always has one.

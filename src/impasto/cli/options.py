@@ -68,7 +68,7 @@ FLOW: dict[str, tuple[Any, Any]] = {
         "--engine", panel=MACHINE, help="In this process, or in processes of this machine.")],
         "local"),
     "workers": (Annotated[int | None, _option(
-        "--workers", panel=MACHINE, metavar="N", help="Processes that score; default: by memory.",
+        "--workers", panel=MACHINE, metavar="N", help="Processes that score; default: by cores.",
         min=1)], None),
     "device": (Annotated[str, _option(
         "--device", panel=MACHINE, metavar="auto|cpu|cuda:0…", help="What executes the network.")],

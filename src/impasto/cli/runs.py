@@ -19,7 +19,7 @@ from impasto.cli.options import Json, Quiet, Work, settings
 from impasto.cli.text import age, clean, plural, size
 from impasto.cli.video import score_again, stylize_again
 from impasto.errors import RequestError
-from impasto.records import Failed, Plan, Report, Spec, from_json
+from impasto.records import Failed, Plan, Report, from_json
 
 if TYPE_CHECKING:
     from impasto.stores import Entry, Store
@@ -309,7 +309,8 @@ def clean_runs(
 
 def _unused_models(store: "Store", runs: Iterable[Kept]) -> "list[Entry]":
     """Networks that no run in `runs` was made with."""
-    used = {spec.scorer.model for run in runs if (spec := _read(store, run, "spec.json", Spec))}
+    plans = (_read(store, run, "plan.json", Plan) for run in runs)
+    used = {plan.spec.scorer.model for plan in plans if plan}
     return [entry for entry in store.list("models/")
             if not any(digest in entry.key for digest in used)]  # fmt: skip
 

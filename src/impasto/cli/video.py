@@ -241,20 +241,41 @@ def compare(
     _free(video, force=force)
     from impasto.media.compare import compare as side_by_side
 
-    side_by_side(local_path(source), local_path(target), video, limits=settings().limits,
-                 force=force)  # fmt: skip
+    notes = side_by_side(local_path(source), local_path(target), video, limits=settings().limits,
+                         force=force)  # fmt: skip
     if json:
-        summary.print_json({"target": str(video)})
+        summary.print_json({"target": str(video), "notes": notes})
     elif not quiet:
         summary.say(out(), (clean(str(video)), "name"))
+        for note in notes:
+            summary.say(out(), clean(note))
     return 0
 
 
-def verify(source: Source, target: Made, json: Json = False, quiet: Quiet = False) -> int:
+def verify(
+    source: Source,
+    target: Made,
+    *,
+    start: Annotated[
+        str | None, typer.Option("--start", metavar="TIME", help="As it was painted.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Likewise.")] = None,
+    size: Annotated[str, typer.Option("--size", metavar="SIZE", help="Likewise.")] = "source",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
     """Prove that a target has lost nothing of its source."""
+    from impasto.media.probe import probe as examine
+    from impasto.media.verify import Expectation
     from impasto.media.verify import verify as prove
+    from impasto.request import select_frames, target_size
 
-    found = prove(local_path(source), local_path(target), limits=settings().limits)
+    film, limits = local_path(source), settings().limits
+    probed = examine(film, limits=limits)
+    first, stop = select_frames(probed.ledger, start, end)
+    width, height = target_size(probed, size)
+    expect = Expectation(start=first, stop=stop, width=width, height=height)
+    found = prove(film, local_path(target), source=probed, expect=expect, limits=limits)
     ok = all(check.ok for check in found)
     if json:
         summary.print_json({"ok": ok, "checks": found})

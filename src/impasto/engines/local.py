@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import IO, Any
 
 from impasto.records import Chunk, Done, Failed, Outcome, Progress, Task, from_json, to_json
+from impasto.runtimes.cpu import usable_cores
 from impasto.worker import score_chunk
 
 _KINDS: dict[str, type[Progress | Done | Failed]] = {
@@ -39,9 +40,7 @@ class LocalEngine:
     name = "local"
 
     def __init__(self, workers: int | None = None) -> None:
-        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
-            os.cpu_count() or 1
-        )  # fmt: skip
+        self._cores = usable_cores()
         self.workers = workers or max(1, self._cores // _CORES_PER_WORKER)
 
     def map(

@@ -13,7 +13,7 @@ from impasto.media.decode import FrameReader
 from impasto.media.encode import choose_encode, encode_segment
 from impasto.media.pixels import Picture, RgbReader, YuvWriter
 from impasto.media.probe import probe
-from impasto.media.publish import publishing
+from impasto.media.publish import publishing, refuse_source
 from impasto.media.stitch import MUXERS, stitch, unsupported
 from impasto.plan import default_chunk_frames, plan_chunks
 from impasto.records import Chunk, Limits, Plan, ScorerSpec, Source, Spec
@@ -49,6 +49,7 @@ def compare(
             clip's container can't hold what the source has.
     """
     limits = limits or Limits()
+    refuse_source(out, source, target)
     with publishing(out, force=force) as unfinished:
         left, right = probe(source, limits), probe(target, limits)
         _check(left, right, source, target, out)

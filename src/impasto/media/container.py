@@ -1,12 +1,11 @@
 """Open a stranger's file, and nothing but that file."""
 
+import contextlib
 from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -29,7 +28,7 @@ def _os_path(path: Path) -> str:
     return str(path.absolute())
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_source(path: Path, limits: Limits) -> Generator[InputContainer]:
     """Open `path` for reading, with containers and protocols from an allow-list.
 
@@ -37,6 +36,7 @@ def open_source(path: Path, limits: Limits) -> Generator[InputContainer]:
         SourceRefused: not there, not a video of a known container, or beyond a limit.
     """
     try:
+        str(path).encode()
         size = path.stat().st_size
         regular = path.is_file()
     except (OSError, ValueError) as error:
@@ -108,21 +108,30 @@ def picture_stream(container: InputContainer, limits: Limits) -> VideoStream:
 
 
 def decode(
-    container: InputContainer, stream: VideoStream, damage: list[str], *, threads: int = 0
+    container: InputContainer,
+    stream: VideoStream,
+    limits: Limits,
+    damage: list[str],
+    *,
+    threads: int = 0,
+    packet_pts: set[int] | None = None,
 ) -> Generator[VideoFrame]:
     """Decode to the very last frame, going on past what is damaged.
 
     Args:
         container: where `stream` lives; read from its present position.
         stream: the picture stream.
+        limits: FFmpeg refuses larger pictures before it makes room for them.
         damage: one line is added for each packet that could not be decoded.
         threads: 0 for one a core. Error concealment differs between thread counts, so a damaged
             file is decoded with 1.
+        packet_pts: receives the PTS of every packet that should give a picture.
     """
     context = stream.codec_context
     if not context.is_open:
         context.thread_type = "AUTO" if threads != 1 else "SLICE"
         context.thread_count = threads
+        context.options = {"max_pixels": str(limits.max_pixels)}
     packets = iter(container.demux(stream))
     while True:
         try:
@@ -132,22 +141,14 @@ def decode(
         except av.FFmpegError as error:
             damage.append(f"reading stopped: {reason(error)}")
             break
+        if packet_pts is not None and packet.size and not packet.is_discard and packet.pts:
+            packet_pts.add(packet.pts)
         try:
             yield from packet.decode()
         except av.FFmpegError as error:
             damage.append(f"a packet at pts {packet.pts} did not decode: {reason(error)}")
-    yield from _drain(context)
-
-
-def _drain(context: VideoCodecContext) -> Generator[VideoFrame]:
-    while True:
-        try:
-            yield from context.decode(None)
-        except (av.EOFError, EOFError):
-            return
-        except av.FFmpegError:  # a damaged picture on the way out; the ones behind it still come
-            continue
-        return
+    with contextlib.suppress(av.FFmpegError):  # the demuxer stopped; what is decoded still comes
+        yield from context.decode(None)
 
 
 def reason(error: Exception) -> str:

@@ -95,7 +95,7 @@ class FrameReader:
         if origin > 0:
             container.seek(self._source.ledger.pts[origin], stream=stream)
         if self._source.damage:
-            self._frames = iter(enumerate(decode(container, stream, [], threads=1)))
+            self._frames = iter(enumerate(decode(container, stream, self._limits, [], threads=1)))
         else:
-            frames = decode(container, stream, [])
+            frames = decode(container, stream, self._limits, [])
             self._frames = ((self._index_of.get(frame.pts or 0), frame) for frame in frames)

@@ -82,6 +82,7 @@ def choose_encode(
             f"{width}×{height} is odd, which {codec} holds only in 4:4:4; where players can't show "
             "that, use --codec vp9"
         )
+    notes += _lost_in_conversion(source, pixel_format)
     if source.color.hdr:
         notes.append(f"HDR ({source.color.transfer}) is tone-mapped to SDR, BT.709")
     same_shape = (width, height) == (source.display_width, source.display_height)
@@ -99,6 +100,23 @@ def choose_encode(
         rate=_tame_rate(source.ledger.average_rate),
     )
     return encode, tuple(notes)
+
+
+def _lost_in_conversion(source: Source, pixel_format: str) -> list[str]:
+    """Say what the target's pixels hold less of than the source's."""
+    was = av.VideoFormat(source.pixel_format)
+    notes = []
+    if was.components[0].bits > 8:
+        notes.append(f"{was.components[0].bits} bits a component become 8")
+    if any(component.is_alpha for component in was.components):
+        notes.append("transparency is lost: the target has none")
+    if source.pixel_format.startswith("yuv") and not was.is_rgb:
+        had, has = source.pixel_format.replace("j", "")[3:6], pixel_format[3:6]
+        if had.isdigit() and has not in {had, "444"}:
+            notes.append(f"chroma {had} becomes {has}")
+    if source.rotation or source.mirrored:
+        notes.append("the picture is turned upright, and the container's rotation dropped")
+    return notes
 
 
 def _subsampling(source: Source) -> str:

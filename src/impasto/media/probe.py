@@ -102,6 +102,7 @@ class _Scan:
             1, round(1 / ((stream.guessed_rate or Fraction(25)) * self.time_base))
         )
         self.damage: list[str] = []
+        self.packet_pts: set[int] = set()
         self.pts: list[int] = []
         self.keyframe: list[bool] = []
         self.checksum: list[int] = []
@@ -140,6 +141,20 @@ class _Scan:
             self.moved += pts is None or pts < floor
             self.pts.append(floor if pts is None else max(pts, floor))
 
+    def pictureless(self) -> list[str]:
+        """Say which packets gave no picture, for codecs where each packet is one.
+
+        Not those before the first picture, which refer to what was cut off; nor where about every
+        other packet has none: those are the second fields of interlaced pictures.
+        """
+        if self.codec not in {"h264", "hevc", "av1", "vp9"} or self.sorted or self.moved:
+            return []
+        lost = sorted(pts for pts in self.packet_pts.difference(self.pts) if pts > self.pts[0])
+        if not lost or 10 * len(lost) >= 4 * len(self.packet_pts):
+            return []
+        some = ", ".join(map(str, lost[:8])) + (", …" if len(lost) > 8 else "")
+        return [f"{len(lost)} packets gave no picture, at pts {some}"]
+
     def __len__(self) -> int:
         return len(self._stated)
 
@@ -173,7 +188,10 @@ class _Scan:
 
 def _scan(container: InputContainer, stream: VideoStream, limits: Limits, *, threads: int) -> _Scan:
     found = _Scan(container, stream)
-    for frame in decode(container, stream, found.damage, threads=threads):
+    frames = decode(
+        container, stream, limits, found.damage, threads=threads, packet_pts=found.packet_pts
+    )
+    for frame in frames:
         if frame.width * frame.height > limits.max_pixels:
             raise SourceRefused(
                 f"{container.name!r} has a frame of {frame.width}x{frame.height}, over the limit "
@@ -187,6 +205,7 @@ def _scan(container: InputContainer, stream: VideoStream, limits: Limits, *, thr
     if not len(found):
         raise SourceRefused(f"{container.name!r} holds no frame that can be decoded")
     found.settle()
+    found.damage += found.pictureless()
     missing = _promised(container, stream) - found.pts[-1] * found.time_base
     if missing > max(Fraction(1, 2), 3 * found.fallback_duration * found.time_base):
         found.damage.append(

@@ -1,38 +1,84 @@
 """Files that appear whole or not at all."""
 
+import contextlib
 import os
+import sys
+import zlib
 from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
-from impasto.errors import RequestError
+from impasto.errors import RequestError, RunFailed
 
 
-@contextmanager
+def refuse(target: Path, *, force: bool) -> None:
+    """See that a file may be put at `target`.
+
+    Raises:
+        RequestError: something is there and `force` is not given, or its folder is missing or
+            can't be written to.
+    """
+    folder = target.absolute().parent
+    try:
+        taken, is_folder = target.exists(), target.is_dir()
+    except OSError as error:  # a name that is too long, say
+        raise RequestError(f"can't write {str(target)!r}: {error.strerror}") from error
+    if is_folder:
+        raise RequestError(f"{str(target)!r} is a folder; -o names a file")
+    if taken and not force:
+        raise RequestError(f"{str(target)!r} exists; --force overwrites it, -o names another")
+    if not folder.is_dir():
+        raise RequestError(f"there is no folder {str(folder)!r}; make it first")
+    if not os.access(folder, os.W_OK):
+        raise RequestError(f"the folder {str(folder)!r} can't be written to; -o names another")
+
+
+def refuse_source(target: Path, *sources: Path) -> None:
+    """Raise RequestError when `target` is one of the files it is made from."""
+    for source in sources:
+        if target.exists() and source.exists() and target.samefile(source):
+            raise RequestError(f"{str(target)!r} is a source itself; -o names another target")
+
+
+@contextlib.contextmanager
 def publishing(target: Path, *, force: bool) -> Generator[Path]:
     """Give a name to write to, and turn what was written there into `target` at the end.
 
-    After an error nothing is left.
+    After an error nothing is left; what a killed process left for the same target goes now.
 
     Args:
         target: where the file goes.
         force: overwrite a file that is there already.
 
     Raises:
-        RequestError: the target exists and `force` is not given, or its folder does not exist.
+        RequestError: as `refuse` does, now or at the end.
+        RunFailed: the folder is gone, or does not take it.
     """
-    _refuse(target, force=force)
-    unfinished = target.with_name(f".{target.name[-120:]}.{os.getpid()}.part")
+    refuse(target, force=force)
+    # Not made of the target's name, which may be as long as a name can be.
+    mark = f".impasto-{zlib.crc32(os.fsencode(target.name)):08x}"
+    for left in target.absolute().parent.glob(f"{mark}-*.part"):
+        if not _alive(left.stem.rpartition("-")[2]):
+            left.unlink(missing_ok=True)
+    unfinished = target.with_name(f"{mark}-{os.getpid()}.part")
     try:
         yield unfinished
-        _refuse(target, force=force)  # it may have appeared meanwhile
-        unfinished.replace(target)
+        refuse(target, force=force)
+        try:
+            unfinished.replace(target)
+        except OSError as error:
+            raise RunFailed(f"can't write {str(target)!r}: {error.strerror}") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
-def _refuse(target: Path, *, force: bool) -> None:
-    if target.exists() and not force:
-        raise RequestError(f"{str(target)!r} exists; --force overwrites it, -o names another")
-    if not target.absolute().parent.is_dir():
-        raise RequestError(f"there is no folder {str(target.absolute().parent)!r}; make it first")
+def _alive(process: str) -> bool:
+    if sys.platform == "win32":  # signal 0 is no question there
+        return True
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except OSError:  # somebody else's, so it lives
+        return True
+    return True

@@ -16,6 +16,8 @@ _RATIO = 3.0
 _LEAST_CHANGE = 6.0
 """Levels of 255 by which thumbnails differ at a cut, at least."""
 _LEAST_SCENE_FRAMES = 8
+_CLEAR = 0.85
+"""Share of its scene's best contrast that a representative frame has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,8 @@ def cut_scenes(activity: Activity) -> list[tuple[int, int]]:
 def choose_frames(activity: Activity, count: int) -> list[int]:
     """Return `count` frames in order, one of each of the longest scenes; fewer when there are.
 
-    Where there are fewer scenes, the longest are halved. A scene is represented by the frame of
-    most contrast in its middle half, which keeps clear of fades.
+    Where there are fewer scenes, the longest are halved. In the middle half of a scene the
+    stillest frame stands for it that has nearly the most contrast: neither a blur nor a fade.
     """
     scenes = cut_scenes(activity)
     while len(scenes) < min(count, len(activity.change)):
@@ -87,4 +89,9 @@ def choose_frames(activity: Activity, count: int) -> list[int]:
 def _representative(activity: Activity, start: int, stop: int) -> int:
     quarter = (stop - start) // 4
     first, last = start + quarter, stop - quarter
-    return first + int(np.argmax(activity.contrast[first:last]))
+    contrast = activity.contrast[first:last]
+    # What comes after a frame blurs it as much as what came before.
+    after = np.append(activity.change[1:], activity.change[-1])
+    unrest = np.maximum(activity.change, after)[first:last]
+    clear = contrast >= _CLEAR * contrast.max()
+    return first + int(np.argmin(np.where(clear, unrest, np.inf)))

@@ -208,6 +208,13 @@ def _add_streams(
             name = stream.name or f"attachment-{stream.index}"
             mimetype = stream.mimetype or "application/octet-stream"
             added = output.add_attachment(name, mimetype, stream.data)
+        elif is_cover(stream) and output.format.name == "matroska":
+            # Matroska keeps covers as attachments, and shows them as cover streams when read.
+            body = _cover_of(source, stream.index)
+            png = stream.codec_context.name == "png"
+            name, kind = ("cover.png", "image/png") if png else ("cover.jpg", "image/jpeg")
+            output.add_attachment(name, kind, body)
+            continue
         elif stream.type in {"audio", "subtitle", "video"}:
             added = copies[stream.index] = output.add_stream_from_template(stream, opaque=True)
             added.time_base = stream.time_base
@@ -300,6 +307,11 @@ def _copied_packets(
     source: InputContainer, copies: dict[int, Stream], cut: Selection
 ) -> "Generator[tuple[Fraction, Packet[Stream]]]":
     for packet in packets_of(source, list(copies)):
+        if timeless(packet):  # a cover: it belongs to every part
+            packet.pts = packet.dts = 0
+            packet.stream = copies[packet.stream_index]
+            yield Fraction(0), packet
+            continue
         time_s = due(packet)
         if not cut.keeps(time_s) or blank(packet, copies[packet.stream_index].codec_context.name):
             continue
@@ -318,10 +330,31 @@ def packets_of(container: InputContainer, indices: list[int]) -> "Generator[Pack
         return
     try:
         for packet in container.demux([container.streams[index] for index in indices]):
-            if packet.size and (packet.dts is not None or packet.pts is not None):
+            if packet.size and (not timeless(packet) or is_cover(packet.stream)):
                 yield packet
     except av.FFmpegError:  # a truncated file: what could be read is carried over
         return
+
+
+def timeless(packet: "Packet[Stream]") -> bool:
+    """Whether a packet has no time at all, as a cover picture's."""
+    return packet.dts is None and packet.pts is None
+
+
+def is_cover(stream: Stream) -> bool:
+    """Whether a stream is a still that stands for the film."""
+    return bool(stream.disposition & stream.disposition.attached_pic)
+
+
+def _cover_of(source: InputContainer, index: int) -> bytes:
+    # Demuxers hand a cover out first, and again after a seek to the beginning.
+    body = b""
+    for packet in source.demux(source.streams[index]):
+        if packet.size:
+            body = bytes(packet)
+            break
+    source.seek(0)
+    return body
 
 
 def blank(packet: "Packet[Stream]", codec: str) -> bool:

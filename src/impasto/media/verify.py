@@ -11,7 +11,7 @@ from av.container import InputContainer
 from impasto.media.container import open_source
 from impasto.media.pixels import target_color
 from impasto.media.probe import probe
-from impasto.media.stitch import Selection, blank, due, packets_of, select
+from impasto.media.stitch import Selection, blank, due, packets_of, select, timeless
 from impasto.records import Check, Limits, Source
 
 _COPIED = frozenset({"audio", "subtitle", "video", "attachment"})
@@ -123,11 +123,12 @@ def _tracks(container: InputContainer, info: Source, cut: Selection) -> tuple[_T
             packets[index] = 1
     for packet in packets_of(container, [i for i in hashes if not packets[i]]):
         index = packet.stream_index
-        if cut.keeps(due(packet)) and not blank(packet, streams[index].codec):
+        if timeless(packet) or (cut.keeps(due(packet)) and not blank(packet, streams[index].codec)):
             body = _without_header(bytes(packet), streams[index].codec)
             hashes[index].update(len(body).to_bytes(4, "big") + body)
             packets[index] += 1
-            first.setdefault(index, due(packet))
+            if not streams[index].attached_picture:
+                first.setdefault(index, due(packet))
     return tuple(
         _Track(
             streams[index].kind,
