@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from impasto.runtimes import cpu
 from impasto.runtimes.openvino import device_name, supported_precisions
