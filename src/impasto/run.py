@@ -12,7 +12,7 @@ from typing import Any
 from impasto.engines import open_engine
 from impasto.errors import Interrupted, RequestError, RunFailed
 from impasto.media.probe import file_digest, probe
-from impasto.media.publish import publishing
+from impasto.media.publish import publishing, refuse
 from impasto.media.stitch import MUXERS, stitch
 from impasto.media.verify import Expectation, verify
 from impasto.protocols import Engine
@@ -139,14 +139,18 @@ def _run(
     engine = open_engine(options.engine, workers=options.workers)
     store = open_store(options.work or settings.system_store)
     log = _Log(on_event)
+    if request.target is not None:
+        refuse(request.target, force=options.force)  # before the film is decoded
     with Stopping() as stopping:
         with log.stage("probe"):
             probed = probe(request.source, settings.limits)
             resolved = resolve(request, probed, max_pixels=settings.limits.max_pixels)
             log.note(*probed.damage, *resolved.notes)
+        stopping.here("the source was probed")
         with log.stage("plan"):
             plan = settle_plan(store, resolved.spec, probed, request.source, model, settings)
             log.note(*precision_notes(plan))
+        stopping.here("the plan was made")
         run = _Run(request, resolved, settings, store, plan, log)
         run.put("request.json", as_json(request, resolved.target))
         store.delete(f"runs/{run.id}/report.json")  # of an earlier run, whose target may be gone

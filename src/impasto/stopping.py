@@ -5,6 +5,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from impasto.errors import Interrupted
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -31,6 +33,11 @@ class Stopping:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def here(self, after: str) -> None:
+        """Raise Interrupted if it was asked for; `after` says what was done last."""
+        if self.requested:
+            raise Interrupted(f"stopped after {after}; the same command begins again")
 
     def _hear(self, _number: int, _frame: FrameType | None) -> None:
         if self.requested:

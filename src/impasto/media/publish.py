@@ -27,7 +27,7 @@ def refuse(target: Path, *, force: bool) -> None:
     if taken and not force:
         raise RequestError(f"{str(target)!r} exists; --force overwrites it, -o names another")
     if not folder.is_dir():
-        raise RequestError(f"there is no folder {str(folder)!r}; make it first")
+        raise RequestError(f"there is no folder {str(folder)!r} for {target.name!r}; make it first")
     if not os.access(folder, os.W_OK):
         raise RequestError(f"the folder {str(folder)!r} can't be written to; -o names another")
 
