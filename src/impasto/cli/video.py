@@ -233,6 +233,9 @@ def compare(
     video: Annotated[
         Path, typer.Option("-o", "--output", metavar="VIDEO", help="Where the comparison goes.")
     ],
+    start: Annotated[
+        str | None, typer.Option("--start", metavar="TIME", help="Where a painted part begins.")
+    ] = None,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -240,9 +243,12 @@ def compare(
     """Show a source and its target side by side in one video."""
     _free(video, force=force)
     from impasto.media.compare import compare as side_by_side
+    from impasto.request import parse_time
 
-    notes = side_by_side(local_path(source), local_path(target), video, limits=settings().limits,
-                         force=force)  # fmt: skip
+    notes = side_by_side(
+        local_path(source), local_path(target), video, limits=settings().limits, force=force,
+        start_s=None if start is None else parse_time(start),
+    )  # fmt: skip
     if json:
         summary.print_json({"target": str(video), "notes": notes})
     elif not quiet:

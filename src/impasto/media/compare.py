@@ -1,12 +1,14 @@
 """A side-by-side clip: the source on the left, what was made of it on the right."""
 
 import os
-from collections.abc import Generator
+from bisect import bisect_left
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from av.video.frame import VideoFrame
 
 from impasto.errors import RequestError
 from impasto.media.decode import FrameReader
@@ -16,7 +18,7 @@ from impasto.media.probe import probe
 from impasto.media.publish import publishing, refuse_source
 from impasto.media.stitch import MUXERS, stitch, unsupported
 from impasto.plan import default_chunk_frames, plan_chunks
-from impasto.records import Chunk, Limits, Plan, ScorerSpec, Source, Spec
+from impasto.records import Limits, Plan, ScorerSpec, Source, Spec
 
 _DIVIDER_PX = 4
 _DIVIDER = 236
@@ -27,7 +29,13 @@ _WIDEST = 4096
 
 
 def compare(
-    source: Path, target: Path, out: Path, *, limits: Limits | None = None, force: bool = False
+    source: Path,
+    target: Path,
+    out: Path,
+    *,
+    start_s: Fraction | None = None,
+    limits: Limits | None = None,
+    force: bool = False,
 ) -> tuple[str, ...]:
     """Write a clip that shows a source and its target side by side, frame by frame.
 
@@ -36,8 +44,9 @@ def compare(
 
     Args:
         source: the original.
-        target: its painting, with as many frames.
+        target: its painting, or that of a part of it.
         out: the clip, in a container that holds H.264; it appears whole or not at all.
+        start_s: where that part begins, in seconds after the source's first frame.
         limits: for opening both.
         force: overwrite a clip that is there already.
 
@@ -45,16 +54,22 @@ def compare(
         What a person should know: streams that no container carries.
 
     Raises:
-        RequestError: one of them can't be read, they don't have the same number of frames, or the
-            clip's container can't hold what the source has.
+        RequestError: one of them can't be read, they don't have the same number of frames and
+            `start_s` does not say where the part begins, or the clip's container can't hold what
+            the source has.
     """
     limits = limits or Limits()
     refuse_source(out, source, target)
     with publishing(out, force=force) as unfinished:
         left, right = probe(source, limits), probe(target, limits)
-        _check(left, right, source, target, out)
+        start = _start(left, right, start_s, source, target)
+        if problems := unsupported(left, out, "h264"):
+            raise RequestError(
+                f"a {out.suffix or 'nameless'} file can't hold {', '.join(problems)}; "
+                f"try -o {str(out.with_suffix('.mkv'))!r}"
+            )
         width, height = _panel(left, right)
-        plan = _plan(left, width, height)
+        plan = _plan(left, width, height, start, start + len(right.ledger))
         halves = (
             RgbReader(left, width=width, height=height),
             RgbReader(right, width=width, height=height),
@@ -67,24 +82,35 @@ def compare(
 
             def segment(index: int) -> bytes:
                 # Made when the stitch asks for it, so memory holds one segment at a time.
-                pairs = _pairs(plan.chunks[index], (first, second), halves)
+                chunk = plan.chunks[index]
+                frames = (
+                    first.read(chunk.start, chunk.stop),
+                    second.read(chunk.start - start, chunk.stop - start),
+                )
+                pairs = _pairs(frames, halves)
                 return encode_segment(map(to_yuv, pairs), plan.spec.encode)
 
             return stitch(source, plan, segment, unfinished, muxer=MUXERS[out.suffix.lower()],
                           limits=limits)  # fmt: skip
 
 
-def _check(left: Source, right: Source, source: Path, target: Path, out: Path) -> None:
-    if len(left.ledger) != len(right.ledger):
+def _start(
+    left: Source, right: Source, start_s: Fraction | None, source: Path, target: Path
+) -> int:
+    """Return the frame of the source that stands beside the target's first."""
+    ledger, count = left.ledger, len(right.ledger)
+    if start_s is None and len(ledger) != count:
         raise RequestError(
-            f"{str(source)!r} has {len(left.ledger)} frames and {str(target)!r} has "
-            f"{len(right.ledger)}; only a target of the whole source can stand beside it"
+            f"{str(source)!r} has {len(ledger)} frames and {str(target)!r} has {count}; "
+            "--start says where a painted part begins"
         )
-    if problems := unsupported(left, out, "h264"):
+    start = bisect_left(ledger.pts, ledger.pts[0] + (start_s or 0) / ledger.time_base)
+    if start + count > len(ledger):
         raise RequestError(
-            f"a {out.suffix or 'nameless'} file can't hold {', '.join(problems)}; "
-            f"try -o {str(out.with_suffix('.mkv'))!r}"
+            f"{str(target)!r} has {count} frames, but {str(source)!r} has only "
+            f"{max(0, len(ledger) - start)} from there on"
         )
+    return start
 
 
 def _panel(left: Source, right: Source) -> tuple[int, int]:
@@ -97,7 +123,7 @@ def _panel(left: Source, right: Source) -> tuple[int, int]:
     return max(2, round(height * shape / 2) * 2), max(2, height // 2 * 2)
 
 
-def _plan(source: Source, width: int, height: int) -> Plan:
+def _plan(source: Source, width: int, height: int, start: int, stop: int) -> Plan:
     whole = 2 * width + _DIVIDER_PX
     encode, _ = choose_encode(
         source, codec="h264", crf=None, preset=None, width=whole, height=height
@@ -113,20 +139,19 @@ def _plan(source: Source, width: int, height: int) -> Plan:
         source=source.digest,
         scorer=ScorerSpec("side by side", ""),
         encode=encode,
-        start=0,
-        stop=len(source.ledger),
+        start=start,
+        stop=stop,
         chunk_frames=frames,
         precision="f32",
     )
-    chunks = plan_chunks(source.ledger, start=0, stop=len(source.ledger), chunk_frames=frames)
+    chunks = plan_chunks(source.ledger, start=start, stop=stop, chunk_frames=frames)
     return Plan(spec, source, chunks, "f32", None)
 
 
 def _pairs(
-    chunk: Chunk, readers: tuple[FrameReader, FrameReader], halves: tuple[RgbReader, RgbReader]
+    frames: tuple[Iterator[VideoFrame], Iterator[VideoFrame]], halves: tuple[RgbReader, RgbReader]
 ) -> Generator[Picture]:
-    """Yield the chunk's pictures with the divider between them, RGB uint8 (H, W, 3)."""
-    frames = [reader.read(chunk.start, chunk.stop) for reader in readers]
+    """Yield two runs of frames side by side with the divider between, RGB uint8 (H, W, 3)."""
     for pair in zip(*frames, strict=True):
         left, right = (to_rgb(frame) for to_rgb, frame in zip(halves, pair, strict=True))
         divider = np.full((len(left), _DIVIDER_PX, 3), _DIVIDER, np.uint8)
