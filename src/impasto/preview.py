@@ -75,6 +75,8 @@ def preview(
             exists.
     """
     _check(styles, strengths, frames)
+    if target.suffix.lower() != ".png":
+        raise RequestError(f"a contact sheet is a .png file, got {str(target)!r}")
     models = [find_style(name, user_styles=settings.user_styles)[1] for name in styles]
     path = Path(source)
     refuse_source(target, path)

@@ -165,11 +165,13 @@ def list_runs(work: Work = None, json: Json = False) -> int:
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="heading")
+    shown = _unique_length([row["run_id"] for row in rows])
+    # Long names give way: an id that is cut short can't be given to `runs resume`.
+    least = {"run": shown, "state": len("unfinished"), "chunks": 8, "age": 4, "size": 8}
     for heading in ("run", "state", "chunks", "source", "style", "age", "size"):
-        table.add_column(heading, overflow="ellipsis", no_wrap=True)
+        table.add_column(heading, overflow="ellipsis", no_wrap=True, min_width=least.get(heading))
     now = datetime.now(UTC)
     styles = {"done": "good", "failed": "bad", "unfinished": "warn"}
-    shown = _unique_length([row["run_id"] for row in rows])
     for row in rows:
         age_s = (now - datetime.fromisoformat(row["modified"])).total_seconds()
         table.add_row(

@@ -287,6 +287,10 @@ def verify(
         summary.print_json({"ok": ok, "checks": found})
     elif not quiet:
         summary.checks(out(), found)
+    if not ok and (start, end, size) == (None, None, "source") and not json:
+        _complain(
+            "if only a part or another size was painted, give the same --start, --end, --size"
+        )
     return 0 if ok else _not_right(target, found)
 
 

@@ -125,8 +125,13 @@ def _tracks(container: InputContainer, info: Source, cut: Selection) -> tuple[_T
         index = packet.stream_index
         if timeless(packet) or (cut.keeps(due(packet)) and not blank(packet, streams[index].codec)):
             body = _without_header(bytes(packet), streams[index].codec)
-            hashes[index].update(len(body).to_bytes(4, "big") + body)
-            packets[index] += 1
+            if streams[index].codec.startswith("pcm_"):
+                # Samples have no packets of their own: each demuxer cuts them as it likes.
+                hashes[index].update(body)
+                packets[index] = 1
+            else:
+                hashes[index].update(len(body).to_bytes(4, "big") + body)
+                packets[index] += 1
             if not streams[index].attached_picture:
                 first.setdefault(index, due(packet))
     return tuple(
