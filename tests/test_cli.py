@@ -14,15 +14,8 @@ from cli_fakes import FakeRun, a_report, a_source, chunks
 from impasto.cli import main, options
 from impasto.cli.reference import reference
 from impasto.errors import Interrupted, RequestError, RunFailed, SourceRefused
-from impasto.records import (
-    Check,
-    Encode,
-    Failed,
-    Plan,
-    ScorerSpec,
-    Spec,
-    to_json,
-)
+from impasto.keys import to_json
+from impasto.records import Check, Encode, Failed, Plan, ScorerSpec, Spec
 from impasto.request import Options
 from impasto.stores import Entry
 

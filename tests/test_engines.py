@@ -18,24 +18,12 @@ import networks
 from frame_mark import draw_frame
 from impasto.engines import open_engine
 from impasto.errors import RequestError
+from impasto.keys import run_id, segment_key, to_json
 from impasto.media.encode import choose_encode, encode_segment
 from impasto.media.pixels import YuvWriter
 from impasto.media.probe import probe
 from impasto.plan import plan_chunks
-from impasto.records import (
-    Chunk,
-    Codec,
-    Done,
-    Failed,
-    Outcome,
-    Plan,
-    Progress,
-    ScorerSpec,
-    Task,
-    run_id,
-    segment_key,
-    to_json,
-)
+from impasto.records import Chunk, Codec, Done, Failed, Outcome, Plan, Progress, ScorerSpec, Task
 from impasto.request import Options, Request, resolve
 from impasto.run import score
 from impasto.stores import Store, open_store

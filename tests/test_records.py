@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from impasto.keys import digest, from_json, run_id, segment_key, to_json
 from impasto.records import (
     Check,
     Chunk,
@@ -29,11 +30,6 @@ from impasto.records import (
     Source,
     Spec,
     Task,
-    digest,
-    from_json,
-    run_id,
-    segment_key,
-    to_json,
 )
 from records_made import chunks, hexes, ledgers, names, sources, specs
 

@@ -1,12 +1,10 @@
-"""The vocabulary: frozen values that travel between the parts, and their JSON form."""
+"""The vocabulary: frozen values that travel between the parts."""
 
-import hashlib
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -372,55 +370,3 @@ class Report:
     """Largest resident sizes of the driver and its workers, added up."""
     frame_s: dict[str, float] = field(default_factory=dict)
     """Seconds of scoring per frame: minimum, median and maximum."""
-
-
-T = TypeVar("T")
-
-
-def to_json(value: Any) -> bytes:
-    """Return a record as JSON, fractions as "a/b"; equal records give equal bytes."""
-    return msgspec.json.encode(value, enc_hook=_encode, order="sorted")
-
-
-def from_json(data: bytes, kind: type[T]) -> T:
-    """Read a record of type `kind` back.
-
-    Raises:
-        ValueError: the bytes are not JSON, or not of that shape.
-    """
-    try:
-        return msgspec.json.decode(data, type=kind, dec_hook=_decode)
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"not a {kind.__name__} record: {error}") from error
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a record's JSON, in hexadecimal."""
-    return hashlib.sha256(to_json(value)).hexdigest()
-
-
-def run_id(spec: Spec) -> str:
-    """Name a run by everything its result depends on."""
-    return digest(spec)[:16]
-
-
-def segment_key(plan: Plan, chunk: Chunk) -> str:
-    """Key of a chunk's segment in the system store, without its extension.
-
-    It holds the digest of everything that the segment depends on, so that a segment made for
-    another source, network, setting, precision or cut can't be taken for this one.
-    """
-    identity = digest([plan.spec, plan.precision, chunk.start, chunk.stop])[:24]
-    return f"runs/{run_id(plan.spec)}/segments/{chunk.index:06d}-{identity}"
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, Fraction):
-        return f"{value.numerator}/{value.denominator}"
-    raise NotImplementedError(f"no JSON form for {type(value).__name__}")
-
-
-def _decode(kind: type, value: Any) -> Any:
-    if kind is Fraction:
-        return Fraction(value)
-    raise NotImplementedError(f"no JSON form for {kind.__name__}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from impasto.engines import open_engine
 from impasto.errors import Interrupted, RequestError, RunFailed
+from impasto.keys import from_json, run_id, segment_key, to_json
 from impasto.media.probe import file_digest, probe
 from impasto.media.publish import publishing, refuse
 from impasto.media.stitch import MUXERS, stitch
@@ -32,12 +33,9 @@ from impasto.records import (
     Settings,
     StageBegan,
     Task,
-    from_json,
-    run_id,
-    segment_key,
-    to_json,
 )
 from impasto.request import Options, Request, Resolved, as_json, resolve
+from impasto.runtimes import onnx_file
 from impasto.runtimes.rehearse import rehearse
 from impasto.settle import precision_notes, settle_plan
 from impasto.stopping import Stopping
@@ -49,7 +47,6 @@ __all__ = ["Options", "score", "stylize"]
 
 _ATTEMPTS = 3
 """Times that a chunk is tried before the run fails."""
-_MAX_MODEL_BYTES = 512 << 20
 
 
 def ignore(_: Event) -> None:
@@ -169,8 +166,8 @@ def _read_model(path: Path) -> bytes:
     try:
         if not path.is_file():
             raise RequestError(f"can't read the model {str(path)!r}: it is not a file")
-        if path.stat().st_size > _MAX_MODEL_BYTES:
-            raise RequestError(f"{str(path)!r} is larger than {_MAX_MODEL_BYTES >> 20} MiB")
+        if path.stat().st_size > onnx_file.MAX_BYTES:
+            raise RequestError(f"{str(path)!r} is larger than {onnx_file.MAX_BYTES >> 20} MiB")
         return path.read_bytes()
     except OSError as error:
         raise RequestError(f"can't read the model {str(path)!r}: {error.strerror}") from error

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from impasto.errors import RequestError, RunFailed
+from impasto.keys import from_json, run_id, to_json
 from impasto.media.decode import FrameReader
 from impasto.media.pixels import RgbReader
 from impasto.plan import plan_chunks
-from impasto.records import Plan, Precision, Settings, Source, Spec, from_json, run_id, to_json
+from impasto.records import Plan, Precision, Settings, Source, Spec
 from impasto.runtimes.openvino import best_precision, supported_precisions
 from impasto.scorers import gate_db
 from impasto.stores import Store

@@ -23,22 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impasto.errors import ImpastoError, OutOfMemory, RunFailed
+from impasto.keys import from_json, segment_key, to_json
 from impasto.media.decode import FrameReader
 from impasto.media.encode import encode_segment
 from impasto.media.pixels import Picture, RgbReader, YuvWriter
 from impasto.protocols import Scorer
-from impasto.records import (
-    Chunk,
-    Done,
-    Failed,
-    Outcome,
-    Plan,
-    Progress,
-    Task,
-    from_json,
-    segment_key,
-    to_json,
-)
+from impasto.records import Chunk, Done, Failed, Outcome, Plan, Progress, Task
 from impasto.scorers import open_scorer
 from impasto.stores import Store, open_store
 

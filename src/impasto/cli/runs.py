@@ -19,7 +19,8 @@ from impasto.cli.options import Json, Quiet, Work, settings
 from impasto.cli.text import age, clean, plural, size
 from impasto.cli.video import score_again, stylize_again
 from impasto.errors import RequestError
-from impasto.records import Failed, Plan, Report, from_json
+from impasto.keys import from_json
+from impasto.records import Failed, Plan, Report
 
 if TYPE_CHECKING:
     from impasto.stores import Entry, Store

@@ -24,6 +24,7 @@ from impasto.cli.options import (
 from impasto.cli.pages import Command
 from impasto.cli.text import clean, plural
 from impasto.errors import RequestError, RunFailed
+from impasto.media.publish import refuse
 from impasto.records import Check, Event, PixelScale, Report
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def preview(
     names = [name.strip() for name in styles.split(",") if name.strip()]
     if not names:
         raise RequestError("--styles names no style; see impasto styles list")
-    _free(target, force=force)
+    refuse(target, force=force)
     made = make_sheet(
         local_path(source), styles=names, strengths=_strengths(strengths), frames=frames, at=at,
         target=target, settings=settings(), force=force,
@@ -219,13 +220,6 @@ def _strengths(text: str) -> list[float]:
     return numbers
 
 
-def _free(target: Path, *, force: bool) -> None:
-    if target.exists() and not force:
-        raise RequestError(f"{target} exists already; --force overwrites it")
-    if not target.absolute().parent.is_dir():
-        raise RequestError(f"there is no folder {target.absolute().parent} for {target.name}")
-
-
 def compare(
     source: Source,
     target: Made,
@@ -241,7 +235,7 @@ def compare(
     quiet: Quiet = False,
 ) -> int:
     """Show a source and its target side by side in one video."""
-    _free(video, force=force)
+    refuse(video, force=force)
     from impasto.media.compare import compare as side_by_side
     from impasto.request import parse_time
 

@@ -17,7 +17,8 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from typing import IO, Any
 
-from impasto.records import Chunk, Done, Failed, Outcome, Progress, Task, from_json, to_json
+from impasto.keys import from_json, to_json
+from impasto.records import Chunk, Done, Failed, Outcome, Progress, Task
 from impasto.runtimes.cpu import usable_cores
 from impasto.worker import score_chunk
 
