@@ -73,25 +73,28 @@ def test_a_lying_size_is_refused_or_read_at_its_true_size(hostile: Hostile) -> N
         assert (source.width, source.height) == (192, 108)
 
 
+_PROBE = """
+import sys
+from pathlib import Path
+from impasto.errors import SourceRefused
+from impasto.media.probe import probe
+try:
+    probe(Path(sys.argv[1]))
+except SourceRefused:
+    print("refused")
+"""
+"""A process that is shown one file."""
+
+
 @pytest.mark.parametrize("name", ["concat_script", "playlist_as_mp4", "playlist_by_url"])
 def test_the_bait_is_never_read(name: str, hostile: Hostile, tmp_path: Path) -> None:
     path = hostile(name)
-    script = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from impasto.errors import SourceRefused\n"
-        "from impasto.media.probe import probe\n"
-        "try:\n"
-        "    probe(Path(sys.argv[1]))\n"
-        "except SourceRefused:\n"
-        "    print('refused')\n"
-    )
     bait = path.parent / hostile_media.BAIT
     bait.unlink()
     bait.symlink_to(bait.parent / "fifo")
     # Whoever opens a pipe that nobody writes to waits for ever; the time limit ends the test.
     os.mkfifo(bait.parent / "fifo")
-    command = [sys.executable, "-c", script, str(path)]
+    command = [sys.executable, "-c", _PROBE, str(path)]
     found = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
     assert found.stdout.strip() == "refused"
 
@@ -99,23 +102,14 @@ def test_the_bait_is_never_read(name: str, hostile: Hostile, tmp_path: Path) -> 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 @pytest.mark.parametrize("name", ["bomb", "too_big", "lying_size"])
 def test_a_bomb_takes_no_memory(name: str, hostile: Hostile) -> None:
-    script = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from impasto.errors import SourceRefused\n"
-        "from impasto.media.probe import probe\n"
-        "try:\n"
-        "    probe(Path(sys.argv[1]))\n"
-        "except SourceRefused:\n"
-        "    pass\n"
-    ) + PRINT_PEAK_MB
     found = subprocess.run(
-        [sys.executable, "-c", script, str(hostile(name))],
+        [sys.executable, "-c", _PROBE + PRINT_PEAK_MB, str(hostile(name))],
         capture_output=True,
         check=True,
         text=True,
     )
-    assert int(found.stdout) < _BOMB_MB
+    # One whose container lies about its size may be painted: the stream itself is small.
+    assert int(found.stdout.split()[-1]) < _BOMB_MB
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,14 @@
     loop     iterations, checkpoints, log, samples
     style    the whole way, and the card
 
+and of a finished style, with judges that it was not trained by:
+
+    shots       photographs, pans with known motion, tripod shots
+    squeezenet  the independent judge
+    measures    arrays in, numbers out
+    evaluation  all figures of one style
+    evaluate    the command line and its table
+
 Needs torch: pip install 'impasto[train]'. Run `python -m impasto.train --help`.
 """
 
