@@ -15,26 +15,37 @@ import pytest
 
 import media_maker
 import networks
+from crew import FORTY, alive, crew
 from frame_mark import draw_frame
 from impasto.engines import open_engine
-from impasto.errors import RequestError
+from impasto.errors import EngineLost, RequestError
 from impasto.keys import run_id, segment_key, to_json
 from impasto.media.encode import choose_encode, encode_segment
 from impasto.media.pixels import YuvWriter
 from impasto.media.probe import probe
 from impasto.plan import plan_chunks
-from impasto.records import Chunk, Codec, Done, Failed, Outcome, Plan, Progress, ScorerSpec, Task
+from impasto.records import (
+    Chunk,
+    Codec,
+    Done,
+    Event,
+    Failed,
+    Outcome,
+    Plan,
+    Progress,
+    Report,
+    ScorerSpec,
+    Task,
+)
 from impasto.request import Options, Request, resolve
-from impasto.run import score
+from impasto.run import ignore, score
 from impasto.stores import Store, open_store
 from impasto.worker import model_key, score_chunk
-from media_table import MediaCase
 from painting import PLAIN, model_in, settings_in
 
-_FILM = MediaCase(
-    name="forty", why="", pts=tuple(range(0, 40 * 512, 512)), width=64, height=64, audio=()
-)
-_ENGINES = ("inline", "local")
+_ENGINES = ("inline", "local", "mpi")
+_CROWDS = ("local", "mpi")
+"""Engines of several workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,7 @@ class Prepared:
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("engines") / "forty.mp4"
-    media_maker.make(_FILM, path)
+    media_maker.make(FORTY, path)
     return path
 
 
@@ -77,7 +88,7 @@ def _prepare(film: Path, folder: Path, options: Options) -> Prepared:
     spec = resolve(Request(film, folder / "out.mp4", scorer, {}, options), source).spec
     chunks = plan_chunks(source.ledger, start=0, stop=40, chunk_frames=spec.chunk_frames)
     plan = Plan(spec, source, chunks, "f32", None)
-    store.put(model_key(scorer.model), model)
+    store.put(model_key(scorer), model)
     store.put(f"runs/{run_id(spec)}/plan.json", to_json(plan))
     task = Task(run_id(spec), str(film), store.url)
     return Prepared(task, plan, store)
@@ -95,19 +106,7 @@ def _indices(outcomes: list[Outcome], kind: type[Outcome]) -> list[int]:
     return sorted(outcome.chunk for outcome in outcomes if isinstance(outcome, kind))
 
 
-def _workers() -> list[psutil.Process]:
-    """The worker processes of this process."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if "impasto.engines.local" in process.cmdline():
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
-_CREWS = [("inline", 1), ("local", 1), ("local", 2), ("local", 4)]
+_CREWS = [("inline", 1), ("local", 1), ("local", 4), ("mpi", 1), ("mpi", 3)]
 
 
 @pytest.mark.parametrize(("engine", "workers"), _CREWS)
@@ -118,10 +117,22 @@ def test_every_chunk_has_exactly_one_outcome(
     outcomes, _ = _all(engine, workers, prepared.task, prepared.cut(count))
     assert _indices(outcomes, Done) == list(range(count))
     assert len(outcomes) == count
-    assert _workers() == []
+    assert crew(all_ranks=True) == []
 
 
-@pytest.mark.parametrize(("engine", "workers"), [("inline", 1), ("local", 3)])
+@pytest.mark.parametrize(("engine", "workers"), [("inline", 1), ("local", 16), ("mpi", 16)])
+def test_many_chunks_on_many_workers_lose_nothing(
+    engine: str, workers: int, prepared: Prepared
+) -> None:
+    """Of a run that is not there, so that a chunk costs next to nothing."""
+    chunks = [Chunk(index, 0, 1, 0) for index in range(823)]
+    task = replace(prepared.task, run_id="nowhere")
+    outcomes, _ = _all(engine, workers, task, reversed(chunks))
+    assert sorted(outcome.chunk for outcome in outcomes) == list(range(823))
+    assert not any(one.lost_worker for one in outcomes if isinstance(one, Failed))
+
+
+@pytest.mark.parametrize(("engine", "workers"), [("inline", 1), ("local", 3), ("mpi", 2)])
 def test_forty_chunks_have_forty_segments(engine: str, workers: int, prepared: Prepared) -> None:
     chunks = prepared.cut(40)
     outcomes, _ = _all(engine, workers, prepared.task, chunks)
@@ -186,27 +197,28 @@ def test_chunks_are_taken_one_by_one_so_that_a_stop_is_heeded(
     assert len(taken) <= 2
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_closing_early_ends_the_worker_processes(workers: int, prepared: Prepared) -> None:
-    outcomes = open_engine("local", workers=workers).map(
-        prepared.task, prepared.cut(20), lambda _: None
-    )
+@pytest.mark.parametrize("engine", _CROWDS)
+def test_closing_early_ends_the_worker_processes(engine: str, prepared: Prepared) -> None:
+    outcomes = open_engine(engine, workers=3).map(prepared.task, prepared.cut(20), lambda _: None)
     next(outcomes)
-    crew = _workers()
-    assert len(crew) == workers
+    there = crew(all_ranks=True)
+    assert len(crew()) == 3
     outcomes.close()
-    assert not any(process.is_running() for process in crew)
+    assert alive(there) == []
 
 
-def test_an_error_in_the_listener_ends_the_worker_processes(film: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", _CROWDS)
+def test_an_error_in_the_listener_ends_the_worker_processes(
+    engine: str, film: Path, tmp_path: Path
+) -> None:
     prepared = _prepare(film, tmp_path, replace(PLAIN, size="1024x1024"))
 
     def listener(_: Progress) -> None:
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
-        list(open_engine("local", workers=1).map(prepared.task, prepared.cut(1), listener))
-    assert _workers() == []
+        list(open_engine(engine, workers=1).map(prepared.task, prepared.cut(1), listener))
+    assert crew(all_ranks=True) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGSTOP")
@@ -214,12 +226,12 @@ def test_a_killed_worker_costs_its_chunk_only(prepared: Prepared) -> None:
     def chunks() -> Generator[Chunk]:
         for chunk in prepared.cut(5):
             if chunk.index == 1:  # halted, so that it certainly has this chunk when it is killed
-                _workers()[0].send_signal(signal.SIGSTOP)
+                crew()[0].send_signal(signal.SIGSTOP)
             yield chunk
 
     outcomes = open_engine("local", workers=1).map(prepared.task, chunks(), lambda _: None)
     seen = [next(outcomes)]
-    (victim,) = _workers()
+    (victim,) = crew()
     victim.kill()
     seen += outcomes
     assert _indices(seen, Done) == [0, 2, 3, 4]
@@ -232,15 +244,87 @@ def test_a_killed_worker_costs_its_chunk_only(prepared: Prepared) -> None:
     assert len({one.worker for one in seen if isinstance(one, Done)}) == 2
 
 
+@pytest.mark.parametrize(("engine", "workers"), [("local", 1), ("mpi", 2)])
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+def test_a_worker_told_to_end_gives_its_chunk_back_and_takes_no_more(
+    engine: str, workers: int, prepared: Prepared
+) -> None:
+    told: list[psutil.Process] = []
+
+    def chunks() -> Generator[Chunk]:
+        for chunk in prepared.cut(12):
+            if chunk.index == 4:
+                told.append(crew()[0])
+                told[0].send_signal(signal.SIGTERM)
+            yield chunk
+
+    outcomes, _ = _all(engine, workers, prepared.task, chunks())
+    lost = [one for one in outcomes if isinstance(one, Failed)]
+    assert sorted(outcome.chunk for outcome in outcomes) == list(range(12))
+    assert len(lost) <= 1
+    assert all(one.lost_worker and one.retriable for one in lost)
+
+
+def test_a_killed_rank_ends_its_job_and_every_chunk_that_was_given_out_is_accounted_for(
+    prepared: Prepared,
+) -> None:
+    outcomes = open_engine("mpi", workers=2).map(prepared.task, prepared.cut(12), lambda _: None)
+    seen = [next(outcomes)]
+    there = crew(all_ranks=True)
+    crew()[0].kill()
+    with pytest.raises(EngineLost, match="MPI ended the others"):
+        seen.extend(outcomes)
+    assert alive(there) == []
+    assert len({outcome.chunk for outcome in seen}) == len(seen)
+    lost = [one for one in seen if isinstance(one, Failed)]
+    assert 1 <= len(lost) <= 2
+    assert all(one.lost_worker and one.retriable for one in lost)
+
+
+@pytest.mark.parametrize(
+    ("engine", "signals", "per_kill"),
+    [
+        ("local", [signal.SIGKILL, signal.SIGTERM] * 4, 1),
+        ("mpi", [signal.SIGTERM, signal.SIGKILL, signal.SIGKILL], 2),  # the job's two chunks
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+def test_workers_killed_at_random_change_no_byte(
+    engine: str, signals: list[int], per_kill: int, film: Path, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(7)
+    left = [*signals]
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Done) and left and (there := crew()):
+            there[random.integers(len(there))].send_signal(left.pop())
+
+    def paint(name: str, options: Options, on_event: Callable[[Event], None]) -> Report:
+        folder = tmp_path / name
+        folder.mkdir()
+        model = model_in(folder, networks.painterly())
+        return score(film, model=model, target=folder / "out.mp4", options=options,
+                     settings=settings_in(folder), on_event=on_event)  # fmt: skip
+
+    small = replace(PLAIN, chunk_frames=1)
+    paint("undisturbed", small, ignore)
+    killed = replace(small, engine=engine, workers=2, restarts=len(signals))
+    report = paint("killed", killed, on_event)
+    assert left == []
+    assert report.chunks.retried <= per_kill * len(signals)
+    undisturbed, other = (tmp_path / name / "out.mp4" for name in ("undisturbed", "killed"))
+    assert other.read_bytes() == undisturbed.read_bytes()
+
+
 def test_all_workers_killed_at_once_are_all_replaced(prepared: Prepared) -> None:
     outcomes = open_engine("local", workers=3).map(prepared.task, prepared.cut(12), lambda _: None)
     seen = [next(outcomes)]
-    for victim in _workers():
+    for victim in crew():
         victim.kill()
     seen += outcomes
     assert sorted(outcome.chunk for outcome in seen) == list(range(12))
     assert len(_indices(seen, Failed)) <= 3
-    assert _workers() == []
+    assert crew() == []
 
 
 def test_a_module_in_the_current_folder_is_not_imported(
@@ -265,6 +349,7 @@ def test_segments_are_the_same_bytes_wherever_they_are_scored(
         ("local", 1, 1, tuple),
         ("local", 2, 2, lambda these: reversed(tuple(these))),
         ("local", 3, 0, tuple),
+        ("mpi", 2, 0, lambda these: reversed(tuple(these))),
     ]
     for engine, workers, streams, order in orders:
         outcomes, _ = _all(engine, workers, replace(prepared.task, streams=streams), order(chunks))
@@ -319,7 +404,7 @@ def test_the_target_is_the_same_bytes_on_every_engine(
     suffix: str, film: Path, tmp_path: Path
 ) -> None:
     targets = set()
-    for engine, workers in [("inline", 1), ("local", 1), ("local", 2), ("local", 3)]:
+    for engine, workers in [("inline", 1), ("local", 1), ("local", 3), ("mpi", 2)]:
         folder = tmp_path / f"{engine}{workers}"
         folder.mkdir()
         report = score(

@@ -5,7 +5,6 @@ A message is one line of JSON: nothing is pickled, a script that calls the API n
 """
 
 import contextlib
-import json
 import os
 import queue
 import signal
@@ -13,18 +12,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import replace
 from typing import IO, Any
 
+from impasto.engines.handout import hand_out
+from impasto.engines.member import Leaving, Member, Message, Order, heeding_signals, pack, unpack
 from impasto.keys import from_json, to_json
 from impasto.records import Chunk, Done, Failed, Outcome, Progress, Task
 from impasto.runtimes.cpu import usable_cores
-from impasto.worker import score_chunk
 
-_KINDS: dict[str, type[Progress | Done | Failed]] = {
-    kind.__name__: kind for kind in (Progress, Done, Failed)
-}
 _CORES_PER_WORKER = 8
 """One process feeds about this many cores before its decoder and encoder threads bind."""
 _LOG_BYTES = 20_000
@@ -50,44 +47,54 @@ class LocalEngine:
         """See `Engine.map`."""
         if not task.streams:
             task = replace(task, streams=max(1, self._cores // self.workers))
-        waiting = iter(chunks)
-        heard: queue.SimpleQueue[tuple[_Worker, Progress | Outcome | None]] = queue.SimpleQueue()
-        crew: list[_Worker] = []
-        try:
-            for _ in range(self.workers):
-                if (chunk := next(waiting, None)) is None:
-                    break
-                crew.append(_Worker(task, heard))
-                crew[-1].give(chunk)
-            while any(worker.chunk for worker in crew):
-                worker, message = heard.get()
-                if isinstance(message, Progress):
-                    on_progress(message)
-                    continue
-                if worker.chunk is None:
-                    continue
-                outcome = message or worker.obituary()
+        with contextlib.closing(_Crew(self.workers)) as crew:
+            yield from hand_out(crew, self.workers, task, chunks, on_progress)
+
+
+class _Crew:
+    """Worker processes in their seats; one begins when its seat is first given a chunk."""
+
+    def __init__(self, seats: int) -> None:
+        self._seats = range(1, seats + 1)
+        self._heard: queue.SimpleQueue[tuple[_Worker, Message | None]] = queue.SimpleQueue()
+        self._workers: dict[int, _Worker] = {}
+
+    def give(self, seat: int, order: Order) -> None:
+        if seat not in self._workers:
+            self._workers[seat] = _Worker(seat, self._heard)
+        self._workers[seat].give(order)
+
+    def hear(self) -> tuple[int, Message]:
+        while True:
+            worker, message = self._heard.get()
+            if worker is not self._workers.get(worker.seat):
+                continue  # it was replaced
+            if message is None and worker.chunk is not None:
+                message = worker.obituary()
+            if isinstance(message, Done | Failed):
                 worker.chunk = None
-                # Hand out the next chunk first: whoever reads the outcome may take its time.
-                if (chunk := next(waiting, None)) is not None:
-                    if message is None:
-                        crew.remove(worker)
-                        worker.stop()
-                        worker = _Worker(task, heard)
-                        crew.append(worker)
-                    worker.give(chunk)
-                yield outcome
-        finally:
-            for worker in crew:
-                worker.stop()
+            if message is None or (isinstance(message, Failed) and message.lost_worker):
+                self._workers.pop(worker.seat).stop()
+            if message is not None:
+                return worker.seat, message
+
+    def closed_by(self, seat: int, leaving: Leaving) -> Collection[int]:  # noqa: ARG002
+        return self._seats if leaving.machine else ()
+
+    def drop(self, seat: int) -> None:
+        self._workers.pop(seat).stop()
+
+    def close(self) -> None:
+        for worker in self._workers.values():
+            worker.stop()
 
 
 class _Worker:
     """One worker process, the thread that hears it, and the chunk it has."""
 
-    def __init__(self, task: Task, heard: "queue.SimpleQueue[Any]") -> None:
+    def __init__(self, seat: int, heard: "queue.SimpleQueue[Any]") -> None:
+        self.seat = seat
         self.chunk: Chunk | None = None
-        self._task = task
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         self._process = subprocess.Popen(
             # -P: a json.py in the folder where somebody paints is not ours to import.
@@ -105,20 +112,18 @@ class _Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    def give(self, chunk: Chunk) -> None:
-        self.chunk = chunk
-        line = json.dumps([json.loads(to_json(self._task)), json.loads(to_json(chunk))])
+    def give(self, order: Order) -> None:
+        self.chunk = order.chunk
         with contextlib.suppress(OSError):  # it is dead: its ear says so
             assert self._process.stdin is not None
-            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.write(to_json(order) + b"\n")
             self._process.stdin.flush()
 
     def _hear(self, heard: "queue.SimpleQueue[Any]") -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            kind, _, body = line.partition(b" ")
-            with contextlib.suppress(ValueError, KeyError):  # the last line of a killed process
-                heard.put((self, from_json(body, _KINDS[kind.decode()])))
+            with contextlib.suppress(ValueError):  # the last line of a killed process
+                heard.put((self, unpack(line)))
         self._process.wait()
         heard.put((self, None))
 
@@ -159,31 +164,25 @@ class _Worker:
 
 
 def _main() -> None:
-    """Score the chunks that come in by line, until the input ends."""
+    """Score the chunks that come in by line, until the input ends or SIGTERM comes."""
     # Whatever a library prints must not get between the messages.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    orders: queue.SimpleQueue[tuple[Task, Chunk]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+    member = Member()
+    with heeding_signals(member):
+        threading.Thread(target=_listen, args=(member,), daemon=True).start()
+        told_to_end = False
+        while not told_to_end or member.busy:
+            if (message := member.hear()) is not None:
+                out.write(pack(message) + b"\n")
+                out.flush()
+                told_to_end |= isinstance(message, Leaving) and not message.machine
+    os._exit(0)  # a thread may be in the midst of the chunk that was given back
 
-    def say(message: Progress | Outcome) -> None:
-        out.write(type(message).__name__.encode() + b" " + to_json(message) + b"\n")
-        out.flush()
 
-    while True:
-        task, chunk = orders.get()
-        say(score_chunk(task, chunk, say))
-
-
-def _listen(orders: "queue.SimpleQueue[tuple[Task, Chunk]]") -> None:
+def _listen(member: Member) -> None:
     for line in sys.stdin.buffer:
-        task, chunk = json.loads(line)
-        orders.put(
-            (
-                from_json(json.dumps(task).encode(), Task),
-                from_json(json.dumps(chunk).encode(), Chunk),
-            )
-        )
+        member.take(from_json(line, Order))
     # The driver has finished or died; nobody waits for what is under way.
     os._exit(0)
 

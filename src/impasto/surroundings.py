@@ -1,0 +1,26 @@
+"""What started this process and what it may find around it: read by `config`, used by engines."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """A process's place among those that mpiexec or srun started together."""
+
+    rank: int
+    size: int | None
+    """None where the launcher doesn't tell; MPI itself knows."""
+    local_rank: int
+    """Its place on its own machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What engines need to know that is no part of a request."""
+
+    ranks: Ranks | None = None
+    """None where this process was started alone."""
+    mpiexec: tuple[str, ...] = ()
+    """Command that starts MPI ranks; empty takes the one that is found."""
+    scheduled_events: str = "off"
+    """URL that announces the machine's end; "auto" where there is one, or "off"."""
