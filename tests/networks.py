@@ -102,6 +102,28 @@ def cancelling() -> bytes:
     return _model(nodes, weights)
 
 
+def styled(seed: int = 0) -> bytes:
+    """A network of two inputs, frames and style (1, 6): each channel scaled, then shifted.
+
+    With random weights around the style, so that no two seeds give the same bytes.
+    """
+    random = np.random.default_rng(seed)
+    weights = {
+        "plain": random.uniform(0.9, 1.1, (1, 6)).astype(np.float32),
+        "shape": np.array([1, 6, 1, 1], np.int64),
+    }
+    nodes = [
+        helper.make_node("Mul", ["style", "plain"], ["a"]),
+        helper.make_node("Reshape", ["a", "shape"], ["b"]),
+        helper.make_node("Split", ["b"], ["scale", "shift"], axis=1),
+        helper.make_node("Mul", ["frames", "scale"], ["c"]),
+        helper.make_node("Add", ["c", "shift"], ["painted"]),
+    ]
+    graph = _graph(nodes, weights)
+    graph.input.append(_value("style", [1, 6]))
+    return _bytes(graph)
+
+
 def doubling() -> bytes:
     """Twice the frames' size: what a super-resolution network makes."""
     weights = {"scales": np.array([1, 1, 2, 2], np.float32)}

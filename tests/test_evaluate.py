@@ -13,9 +13,12 @@ Image = pytest.importorskip(
 )
 
 from impasto.errors import RequestError  # noqa: E402 - after the skips above
-from impasto.nets.export import export_onnx  # noqa: E402
-from impasto.nets.painter import Painter, PainterConfig  # noqa: E402
+from impasto.nets.painter import Painter, PainterConfig, plain_style  # noqa: E402
+from impasto.nets.texture import texture  # noqa: E402
+from impasto.nets.transformer import TransformerNet  # noqa: E402
 from impasto.records import Frames  # noqa: E402
+from impasto.styles.vectors import bind_style, mix  # noqa: E402
+from impasto.train.candidates import Candidate, open_candidates, read_painters  # noqa: E402
 from impasto.train.evaluate import main  # noqa: E402
 from impasto.train.evaluation import (  # noqa: E402
     Evaluation,
@@ -24,17 +27,17 @@ from impasto.train.evaluation import (  # noqa: E402
     evaluate,
     open_eye,
     painting_itself,
+    scene_of,
     tensor_of,
 )
-from impasto.train.losses import texture  # noqa: E402
 from impasto.train.measures import (  # noqa: E402
     border,
     colour,
     flicker,
     gram_distance,
+    pan_warping,
     shifted,
     spectrum,
-    warping_error,
     weave_peak,
     weave_share,
 )
@@ -118,14 +121,14 @@ def amplified(frames: Frames) -> Frames:
 
 
 def figures(score: Score, shots: list[Shots], eye: Eye) -> Evaluation:
-    return evaluate(score, shots, [eye], SMALL)
+    return evaluate(score, [scene_of(each, [eye]) for each in shots], [eye], SMALL)
 
 
 def test_what_changes_nothing_has_no_content_loss(shots: list[Shots], eye: Eye) -> None:
     found = figures(unchanged, shots, eye)
-    assert set(found.content) == set(found.content_grey) == {"vgg19 2_1"}
+    assert set(found.content) == set(found.content_grey) == {"vgg19"}
     assert set(found.content.values()) == set(found.content_grey.values()) == {0.0}
-    assert figures(blurred, shots, eye).content["vgg19 2_1"] > 0
+    assert figures(blurred, shots, eye).content["vgg19"] > 0
 
 
 def test_what_changes_nothing_moves_no_more_than_the_camera_noise(
@@ -137,14 +140,16 @@ def test_what_changes_nothing_moves_no_more_than_the_camera_noise(
         deviations = [np.sqrt(each.pans[name].var(axis=(1, 2)).mean()) for each in shots]
         # The noise of two frames, and a little rounding.
         least = np.mean([2**0.5 * SMALL.noise_levels / deviation for deviation in deviations])
-        assert found.warping[name].mean == pytest.approx(least, rel=0.05)
+        assert found.pans_relative[name].mean == pytest.approx(least, rel=0.05)
+        noise = 2 * (SMALL.noise_levels / 255) ** 2
+        assert found.pans[name].mean == pytest.approx(noise, rel=0.05)
 
 
 def test_a_noise_amplifier_scores_worse_than_a_blur(shots: list[Shots], eye: Eye) -> None:
     noisy, calm = figures(amplified, shots, eye), figures(blurred, shots, eye)
     assert noisy.tripod_levels.mean > 3 * calm.tripod_levels.mean
     for name in PANS:
-        assert noisy.warping[name].mean > 3 * calm.warping[name].mean
+        assert noisy.pans[name].mean > 9 * calm.pans[name].mean
     assert noisy.plain["night noise"].deviation > 3 * calm.plain["night noise"].deviation
 
 
@@ -152,7 +157,7 @@ def test_a_pattern_locked_to_the_screen_is_a_warping_error(shots: list[Shots], e
     grid = (np.indices((96, 96)).sum(axis=0) % 4 < 2)[None, :, :, None] * np.uint8(40)
     calm = figures(unchanged, shots, eye)
     stuck = figures(lambda frames: (frames // 2 + grid).astype(np.uint8), shots, eye)
-    assert stuck.warping["pan_3_px"].mean > calm.warping["pan_3_px"].mean + 0.3
+    assert stuck.pans_relative["pan_3_px"].mean > calm.pans_relative["pan_3_px"].mean + 0.3
     assert stuck.tripod_levels.mean < calm.tripod_levels.mean  # a still shot does not show it
 
 
@@ -193,7 +198,7 @@ def test_two_half_shifts_are_a_whole_one() -> None:
 def test_still_frames_do_not_flicker() -> None:
     frames = np.repeat(a_picture(7)[None], 3, axis=0)
     assert flicker(frames) == 0
-    assert warping_error(frames, (0.0, 0.0)) == pytest.approx(0, abs=1e-9)
+    assert pan_warping(frames, (0.0, 0.0)).mse == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("period", [2, 4, 8])
@@ -251,6 +256,73 @@ def test_the_setting_refuses_sizes_that_hold_no_whole_weaves() -> None:
         Setting(count=0)
 
 
+def a_checkpoint(path: Path) -> Path:
+    """The checkpoint of a training of two styles and, last, an identity."""
+    torch.manual_seed(0)
+    config = PainterConfig(channels=8, head_channels=8)
+    styles = plain_style(config).repeat(3, 1) + torch.rand(3, config.style_size)
+    path.parent.mkdir(exist_ok=True)
+    torch.save({"learned": Painter(config).state_dict() | {"styles": styles}}, path)
+    return path
+
+
+def test_a_row_of_a_checkpoint_paints_as_the_trained_network_does(tmp_path: Path) -> None:
+    checkpoint = a_checkpoint(tmp_path / "trial" / "checkpoint.pt")
+    (candidate,) = open_candidates([f"{checkpoint}#1"])
+    assert candidate.name == "trial#1"
+    learned = torch.load(checkpoint, weights_only=True)["learned"]
+    style = learned.pop("styles")[1:2]
+    net = Painter(PainterConfig(channels=8, head_channels=8))
+    net.load_state_dict(learned)
+    frames = a_picture(2, 64, 48)[None]
+    with torch.no_grad():
+        exact = net(tensor_of(frames), style).clamp(0, 255)
+    wanted = exact.permute(0, 2, 3, 1).numpy()
+    assert np.abs(candidate(frames).astype(np.float32) - wanted).max() < 0.6
+
+
+def test_strengths_come_by_pixels_and_by_vectors(tmp_path: Path) -> None:
+    checkpoint = a_checkpoint(tmp_path / "trial" / "checkpoint.pt")
+    found = {each.name: each for each in open_candidates([f"{checkpoint}#0"], strengths=[0.5])}
+    assert list(found) == ["trial#0", "trial#0@0.5", "trial#0~0.5"]
+    frames = a_picture(2, 64, 48)[None]
+    painted, by_pixels = (found[name](frames).astype(int) for name in ("trial#0", "trial#0@0.5"))
+    assert np.abs(by_pixels - (painted + frames) / 2).max() <= 1
+    network, vectors = read_painters(checkpoint)
+    halfway = mix({"a": vectors[0], "b": vectors[2]}, {"a": 0.5, "b": 0.5})
+    wanted = Candidate("halfway", bind_style(network, halfway))
+    assert np.array_equal(found["trial#0~0.5"](frames), wanted(frames))
+
+
+def test_published_checkpoints_can_be_compared(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(TransformerNet(width=4).state_dict(), tmp_path / "candy.pth")
+    full, half = open_candidates([str(tmp_path / "candy.pth"), f"{tmp_path / 'candy.pth'}@0.5"])
+    assert (full.name, half.name) == ("candy", "candy@0.5")
+    assert full.spec.model == half.spec.model
+    assert full(a_picture(1, 32, 32)[None]).shape == (1, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trial/checkpoint.pt#3"], "has 3 style vectors, counted from 0; got #3"),
+        (["blots.pt#0"], "cannot be read"),
+        (["gone.onnx"], "can't be read"),
+        (["gone.pth"], "no checkpoint at"),
+        (["trial/checkpoint.pt#1"] * 2, "needs different names"),
+        (["trial/checkpoint.pt#1@1.5"], "strength must be within 0..1"),
+    ],
+)
+def test_a_candidate_that_cannot_be_used_is_one_line(
+    tmp_path: Path, words: list[str], message: str
+) -> None:
+    a_checkpoint(tmp_path / "trial" / "checkpoint.pt")
+    (tmp_path / "blots.pt").write_bytes(b"blots")
+    with pytest.raises(RequestError, match=message):
+        open_candidates([str(tmp_path / word) for word in words])
+
+
 def test_the_command_prints_json_and_a_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,32 +331,38 @@ def test_the_command_prints_json_and_a_table(
     for seed, name in enumerate("abc"):
         Image.fromarray(a_picture(seed)).save(content / f"{name}.png")
     Image.fromarray(a_picture(9)).save(tmp_path / "painting.png")
-    torch.manual_seed(0)
-    net = Painter(PainterConfig(channels=8, head_channels=8, dilations=(1,)))
-    export_onnx(net, tmp_path / "blots.onnx")
+    checkpoint = a_checkpoint(tmp_path / "trial" / "checkpoint.pt")
     eyes = [small_vgg(tmp_path / "vgg.pth"), small_squeezenet(tmp_path / "squeezenet.pth")]
     code = main(
         [
-            str(tmp_path / "blots.onnx"), "--content", str(content), "--count", "2",
-            "--painting", str(tmp_path / "painting.png"), "--size-px", "64",
-            "--painting-px", "100", "--perceptual", *map(str, eyes),
+            f"{checkpoint}#0", f"{checkpoint}#1", "--content", str(content), "--count", "2",
+            "--painting", str(tmp_path / "painting.png"), "--size-px", "64", "--painting-px",
+            "100", "--against", "trial#1", "--perceptual", *map(str, eyes),
         ]
     )  # fmt: skip
     printed = capsys.readouterr()
     report = json.loads(printed.out)
     assert code == 0
     assert report["photographs"] == ["b.png", "c.png"]
-    assert set(report["styles"]) == {"source", "blots"}
-    assert set(report["sha256"]) == {"blots"}
+    assert list(report["candidates"]) == ["source", "trial#0", "trial#1"]
+    assert set(report["sha256"]) == {"trial#0", "trial#1"}
     assert set(report["painting"]) == {"name", "gram", "strokes", "weave_peak", "weave_share"}
-    for figure in report["styles"].values():
+    for figure in report["candidates"].values():
         assert set(figure["gram"]) == set(report["painting"]["gram"])
-        assert set(figure["content"]) == {"vgg19 2_1", "squeezenet fire5"}
-        assert set(figure["warping"]) == set(PANS)
-        assert set(figure["warping"]["pan_3_px"]) == {"mean", "least", "most"}
+        assert set(figure["style"]) == set(figure["content"]) == {"vgg19", "squeezenet"}
+        assert set(figure["pans"]) == set(PANS)
+        assert set(figure["pans"]["pan_3_px"]) == {"mean", "least", "most"}
         assert set(figure["weave_peak"]) == {"2", "4", "8"}
         assert set(figure["plain"]) == {"black", "grey", "white", "night noise", "dark scenes"}
-    assert printed.err.splitlines()[0].split() == ["painting", "source", "blots"]
+    assert report["summary"]["source"]["content loss, vgg19"] == 0
+    assert report["summary"]["source"]["tripod, over the source's"] == 1
+    layers = [v for k, v in report["candidates"]["trial#0"]["gram"].items() if "vgg19" in k]
+    style = report["summary"]["trial#0"]["style loss, vgg19"]
+    assert style == pytest.approx(np.mean(layers), rel=1e-3)
+    short, whole = printed.err.split("\n\n")
+    assert short.split("\n")[0].split() == ["source", "trial#0", "trial#1"]
+    assert short.count("(1.00x)") >= 5
+    assert whole.splitlines()[0].split() == ["painting", "source", "trial#0", "trial#1"]
 
 
 def test_an_unknown_style_ends_with_one_line(

@@ -101,7 +101,8 @@ def test_a_style_of_ones_own_is_listed_after_the_shipped_ones(own: Path) -> None
 def test_a_style_is_found_with_its_bytes(own: Path) -> None:
     style, model = find_style("plain", user_styles=own)
     assert model == networks.identity()
-    assert (style.title, style.network, style.bytes) == ("Plain", "onnx", len(model))
+    assert (style.title, style.network) == ("Plain", "onnx")
+    assert style.bytes == sum(path.stat().st_size for path in style.folder.iterdir())
     frame = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
     assert np.array_equal(painted(model, frame), frame)
 
@@ -136,9 +137,12 @@ def test_a_name_is_never_a_path(name: str, own: Path) -> None:
         ({"name": "other"}, "is the card of 'other'"),
         ({"qualities": {}}, "names no quality"),
         ({"qualities": {"balanced": "../../plain.onnx"}}, "does not lie beside it"),
+        ({"qualities": {"balanced": ".."}}, "does not lie beside it"),
+        ({"qualities": {"balanced": "style\0.onnx"}}, "does not lie beside it"),
+        ({"qualities": {"balanced": "s" * 300}}, "does not lie beside it"),
         ({"qualities": {"balanced": "gone.onnx"}}, "can't be read"),
         ({"qualities": 3}, "can't be read"),
-        ({"bytes": "many"}, "can't be read"),
+        ({"parameters": "many"}, "can't be read"),
     ],
 )
 def test_a_card_that_does_not_fit_is_refused(
@@ -150,7 +154,21 @@ def test_a_card_that_does_not_fit_is_refused(
         find_style("plain", user_styles=own)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff\xfe", b"{}"])
+def test_a_card_of_the_first_release_is_still_read(own: Path) -> None:
+    card = own / "plain" / "card.json"
+    card.write_text(json.dumps({
+        "name": "plain", "title": "Plain", "artist": "", "year": "", "source": "", "licence": "",
+        "network": "onnx", "parameters": 0, "preprocessing": "RGB 0..255 float32 NCHW",
+        "multiple_of": 4, "bytes": len(networks.identity()),
+        "sha256": hashlib.sha256(networks.identity()).hexdigest(), "trained": {},
+        "qualities": {"balanced": "style.onnx"}, "sha256_by_quality": {},
+    }))  # fmt: skip
+    style, model = find_style("plain", user_styles=own)
+    assert model == networks.identity()
+    assert (style.title, list(style.qualities)) == ("Plain", ["balanced"])
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff\xfe", b"{}", b"[" * 100_000])
 def test_a_damaged_card_is_named(text: bytes, own: Path) -> None:
     (own / "plain" / "card.json").write_bytes(text)
     for call in (lambda: find_style("plain", user_styles=own), lambda: list_styles(own)):
@@ -187,7 +205,7 @@ def test_a_taken_name_needs_force(own: Path) -> None:
 
 
 def test_a_shipped_name_stays_the_shipped_style(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("impasto.styles.importer.is_shipped", lambda name: name == "starry_night")
+    monkeypatch.setattr("impasto.styles.catalogue.is_shipped", lambda name: name == "starry_night")
     with pytest.raises(RequestError, match="ships with Impasto"):
         import_model(networks.identity(), "starry_night", own, force=True)
 

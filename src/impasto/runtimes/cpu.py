@@ -1,9 +1,10 @@
-"""What this process may use of the processor: how many cores, and which instructions."""
+"""What this process may use of the machine: how many cores, which instructions, how much memory."""
 
 import os
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
+_MEMINFO = Path("/proc/meminfo")
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -47,6 +48,19 @@ def native_bf16() -> bool:
     False where the system doesn't tell: f32 is right everywhere, only slower.
     """
     return bool(flags() & {"amx_bf16", "avx512_bf16"})
+
+
+def free_memory_bytes() -> int | None:
+    """Memory that this process could still get, swap left out; None where the system doesn't tell.
+
+    The least of what the system has and what the control group (version 2) allows.
+    """
+    rows = (line.split() for line in _lines(_MEMINFO))
+    found = [int(row[1]) * 1024 for row in rows if row[:1] == ["MemAvailable:"]]
+    limit, used = (_lines(_CGROUP / f"memory.{name}") for name in ("max", "current"))
+    if limit and used and limit[0].isdigit():
+        found.append(max(0, int(limit[0]) - int(used[0])))
+    return min(found, default=None)
 
 
 def extension() -> str:

@@ -1,13 +1,18 @@
-"""What an ONNX file must not hold, read from its bytes before any library sees them.
+"""ONNX files as bytes: what they must not hold, and how an input of theirs is fixed.
 
 An ONNX file is a protocol buffer (onnx/onnx.proto in the ONNX repository); the wire format is
-described at https://protobuf.dev/programming-guides/encoding/. Only the parts in which a tensor may
-stand are walked. Three things are refused: tensors whose values lie in other files, because a
-reader would open any path that the model names; operators that repeat other operators, because
-their work has no bound; and a malformed structure.
+described at https://protobuf.dev/programming-guides/encoding/.
+
+A stranger's file is checked before any library sees it. Only the parts in which a tensor may stand
+are walked. Three things are refused: tensors whose values lie in other files, because a reader
+would open any path that the model names; operators that repeat other operators, because their work
+has no bound; and a malformed structure.
 """
 
 from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
 
 from impasto.errors import RequestError
 
@@ -29,7 +34,11 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "tensor": {},
 }
 _GRAPH = 7
+_INITIALIZER = 5
+_INPUT = 11
 _OP_TYPE = 4
+_DIMS, _DATA_TYPE, _TENSOR_NAME, _RAW_DATA = 1, 2, 8, 9
+_FLOAT = 1
 _EXTERNAL_DATA = 13
 _DATA_LOCATION = 14
 _UNBOUNDED = {b"Loop", b"Scan"}
@@ -53,6 +62,66 @@ def check(model: bytes) -> None:
         raise RequestError(f"the model is not a sound ONNX file: {error}") from error
     if _GRAPH not in seen:
         raise RequestError("the model is not an ONNX file: it holds no graph")
+
+
+def bind(model: bytes, name: str, values: NDArray[np.float32]) -> bytes:
+    """Return `model` with its input `name` fixed to `values`: its bytes, and a few more behind.
+
+    A message may be written in parts, which a reader merges ("Last One Wins" in the encoding
+    guide): the second graph adds one initializer to the first. One that is named like an input is
+    that input's default value (GraphProto.initializer in onnx.proto), which runtimes fold like any
+    other constant. So the network itself is never rewritten.
+
+    Args:
+        model: a sound ONNX file.
+        name: of an input of floats, of fixed size.
+        values: float32, of the shape that the network declares for it.
+
+    Raises:
+        RequestError: no such input, or one of another shape.
+    """
+    shape = input_shape(model, name)
+    if values.shape != shape:
+        raise RequestError(f"the model's input {name!r} has shape {shape}, got {values.shape}")
+    tensor = b"".join(
+        [
+            *(_number(_DIMS, size) for size in shape),
+            _number(_DATA_TYPE, _FLOAT),
+            _nested(_TENSOR_NAME, name.encode()),
+            _nested(_RAW_DATA, values.astype("<f4").tobytes()),
+        ]
+    )
+    return model + _nested(_GRAPH, _nested(_INITIALIZER, tensor))
+
+
+def input_shape(model: bytes, name: str) -> tuple[int, ...]:
+    """Return the shape of an input of floats.
+
+    Raises:
+        RequestError: no such input, or one whose shape is not fixed.
+    """
+    try:
+        for graph in _within(memoryview(model), _GRAPH):
+            for value in _within(graph, _INPUT):  # ValueInfoProto: name = 1, type = 2
+                if [bytes(each) for each in _within(value, 1)] == [name.encode()]:
+                    (kind,) = _within(value, 2)
+                    (tensor,) = _within(kind, 1)
+                    (shape,) = _within(tensor, 2)  # and elem_type = 1; dim = 1 in the shape
+                    dims = [dict(_fields(dim)).get(1) for dim in _within(shape, 1)]  # dim_value
+                    fixed = tuple(dim for dim in dims if isinstance(dim, int))
+                    if (1, _FLOAT) in list(_fields(tensor)) and len(fixed) == len(dims):
+                        return fixed
+    except (IndexError, TypeError, ValueError) as error:
+        raise RequestError(f"the model is not a sound ONNX file: {error}") from error
+    raise RequestError(f"the model has no input {name!r} of floats and of fixed size")
+
+
+def _within(data: memoryview, number: int) -> list[memoryview]:
+    """The messages and strings in field `number` of a message."""
+    return [
+        value for found, value in _fields(data)
+        if found == number and isinstance(value, memoryview)
+    ]  # fmt: skip
 
 
 class _Walk:
@@ -132,3 +201,22 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at + step + 1
     raise ValueError(f"a number at byte {at} has no end")
+
+
+def _number(field: int, value: int) -> bytes:
+    """A field that holds a number."""
+    return _written(field << 3 | _VARINT) + _written(value)
+
+
+def _nested(field: int, data: bytes) -> bytes:
+    """A field that holds a message, a string or bytes."""
+    return _written(field << 3 | _BYTES) + _written(len(data)) + data
+
+
+def _written(value: int) -> bytes:
+    """A base-128 number, the lowest seven bits first."""
+    groups = []
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])

@@ -1,12 +1,15 @@
 """The styles there are: those that ship inside the package, and the user's own.
 
-A style is a folder named like it, with a card (card.json) and its networks as ONNX files.
+A style is a folder named like it, with a card (card.json) and either the vectors with which the
+shipped networks paint in it (vectors.npz), or a network of its own (style.onnx).
 """
 
 import dataclasses
 import difflib
 import hashlib
 import re
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +18,29 @@ import msgspec
 
 from impasto.errors import RequestError
 from impasto.runtimes.onnx_file import MAX_BYTES
+from impasto.styles.vectors import (
+    QUALITIES,
+    Vector,
+    bind_style,
+    check_vector,
+    mix,
+    network_bytes,
+    normalise,
+    pack_vectors,
+    unpack_vectors,
+)
 
 CARD = "card.json"
 MODEL = "style.onnx"
+VECTORS = "vectors.npz"
 DEFAULT_QUALITY = "balanced"
+
+Blend = Mapping[str, float]
+"""Names of styles → weights from 0 up; only their proportions count."""
 
 _SHIPPED = Path(__file__).parent
 _NAME = re.compile(r"[a-z0-9_-]{1,64}")
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _MAX_CARD_BYTES = 1 << 20
 
 
@@ -42,15 +61,18 @@ class Style:
     preprocessing: str = ""
     multiple_of: int = 4
     """Height and width in pixels that the network takes divide by this; the runtime pads."""
-    bytes: int
-    """Of the network of the default quality."""
-    sha256: str
-    """Of the same, in hexadecimal."""
     trained: dict[str, Any] = field(default_factory=dict)
-    qualities: dict[str, str]
+    qualities: dict[str, str] = field(default_factory=dict)
     """Quality → file beside the card."""
+    sha256: str = ""
+    """Of the vectors, or else of the network of the default quality; in hexadecimal."""
     sha256_by_quality: dict[str, str] = field(default_factory=dict)
-    """Of the qualities other than the default one."""
+    """Of a style's own networks for the other qualities."""
+    networks: dict[str, str] = field(default_factory=dict)
+    """Quality → SHA-256 of the shared network that the vector belongs to; empty for a style with
+    networks of its own."""
+    bytes: int = 0
+    """Of the card and the files that it names; not in the card."""
     shipped: bool = False
     """Whether it is part of the package; not in the card."""
     folder: Path = Path()
@@ -70,23 +92,120 @@ def list_styles(user_styles: Path | None = None) -> tuple[Style, ...]:
     )
 
 
-def find_style(
-    name: str, quality: str = DEFAULT_QUALITY, *, user_styles: Path | None = None
-) -> tuple[Style, bytes]:
-    """Return a style and the bytes of its ONNX file for `quality`, checked against the card.
+def read_style(name: str, *, user_styles: Path | None = None) -> Style:
+    """Return what the card of one style says; other cards may be damaged.
 
     Raises:
-        RequestError: no such style or quality, or a damaged one.
+        RequestError: no such style, or a damaged card.
     """
     roots = _roots(user_styles)
     found = [root / name for root in roots if name in _names(root)]
     if not found:
         raise RequestError(_unknown(name, [each for root in roots for each in _names(root)]))
-    style = _read_card(found[0], shipped=found[0].parent == _SHIPPED)
-    if quality not in style.qualities:
-        known = ", ".join(style.qualities)
-        raise RequestError(f"style '{name}' has no quality '{quality}'; it has: {known}")
-    return style, _read_model(style, quality)
+    return _read_card(found[0], shipped=found[0].parent == _SHIPPED)
+
+
+def find_style(
+    style: str | Blend, quality: str = DEFAULT_QUALITY, *, user_styles: Path | None = None
+) -> tuple[Style, bytes]:
+    """Return a style and an ONNX file, frames to frames, that paints in it; checked by the card.
+
+    Args:
+        style: a name, or a blend of several styles that share the networks. Weights are divided by
+            their sum; a style with weight 0 has no part in it, so a blend of one is that style.
+        quality: "fast", "balanced" or "best".
+        user_styles: the folder of the user's own styles.
+
+    Raises:
+        RequestError: no such style or quality, a damaged one, or one that can't be blended.
+    """
+    if not isinstance(style, str):
+        cards = {name: read_style(name, user_styles=user_styles) for name in style}
+        weights = normalise(style)
+        if len(weights) > 1:
+            return _blend([cards[name] for name in weights], weights, quality)
+        (style,) = weights
+    found = read_style(style, user_styles=user_styles)
+    _check_quality(found, quality)
+    if not found.networks:
+        return found, _read_model(found, quality)
+    vector, network = _read_vector(found, quality)
+    return found, bind_style(network, vector)
+
+
+def style_vectors(name: str, *, user_styles: Path | None = None) -> dict[str, Vector]:
+    """Return the vectors of a style by quality: float32 (K,), where K belongs to the network.
+
+    Raises:
+        RequestError: no such style, a damaged one, one with a network of its own, or vectors that
+            were learned for other networks than those that ship.
+    """
+    style = read_style(name, user_styles=user_styles)
+    _check_vectors(style)
+    return {quality: _read_vector(style, quality)[0] for quality in style.networks}
+
+
+def name_of(style: str | Blend) -> str:
+    """What a style or a blend is called in file names and reports: "a", or "a70_b30" in percent.
+
+    Raises:
+        RequestError: weights that make no blend.
+    """
+    if isinstance(style, str):
+        return style
+    weights = normalise(style)
+    if len(weights) == 1:
+        return next(iter(weights))
+    return "_".join(f"{name}{100 * weight:.0f}" for name, weight in weights.items())
+
+
+def save_style(
+    style: Style,
+    *,
+    model: bytes | None = None,
+    vectors: Mapping[str, Vector] | None = None,
+    networks: Mapping[str, bytes] | None = None,
+) -> Style:
+    """Put a style into `style.folder`: the card and its one file, both or neither.
+
+    What the style was before is replaced; other files in the folder stay.
+
+    Args:
+        style: what the card says, and the folder, which is named like the style; digests and
+            qualities are filled in here.
+        model: a network of its own, an ONNX file.
+        vectors: for the shipped networks, float32 (K,) by quality; one of the two is given.
+        networks: the ONNX files that the vectors belong to, by quality; those that ship when None.
+
+    Returns:
+        The style as it is found from now on.
+
+    Raises:
+        RequestError: not a name, vectors that don't fit the networks, or the folder can't be
+            written.
+    """
+    if style.folder.name != check_name(style.name):
+        raise RequestError(f"style '{style.name}' can't stand in {style.folder}")
+    if vectors:
+        digests = {}
+        for quality in sorted(vectors, key=_tier):
+            network = network_bytes(quality) if networks is None else networks[quality]
+            check_vector(vectors[quality], network)
+            digests[quality] = _sha256(network)
+        file, content = VECTORS, pack_vectors({each: vectors[each] for each in digests})
+    elif model is not None:
+        digests, file, content = {}, MODEL, model
+    else:
+        raise RequestError(f"style '{style.name}' needs a network or vectors")
+    style = dataclasses.replace(
+        style,
+        qualities=dict.fromkeys(digests or [DEFAULT_QUALITY], file),
+        networks=digests,
+        sha256=_sha256(content),
+        sha256_by_quality={},
+    )
+    _publish(style.folder, {file: content, CARD: card_of(style)})
+    return _read_card(style.folder, shipped=style.folder.parent == _SHIPPED)
 
 
 def check_name(name: str) -> str:
@@ -100,10 +219,25 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_own_name(name: str) -> str:
+    """Return `name` if a style of the user's own may be called so.
+
+    Raises:
+        RequestError: it is no name, or that of a style that ships.
+    """
+    if is_shipped(check_name(name)):
+        raise RequestError(f"style '{name}' ships with Impasto; choose another name")
+    return name
+
+
 def card_of(style: Style) -> bytes:
     """Return what stands in the card of `style`: JSON for people to read too."""
     values = dataclasses.asdict(style)
-    del values["shipped"], values["folder"]
+    for name in ("bytes", "shipped", "folder"):
+        del values[name]
+    for name in ("sha256_by_quality", "networks"):
+        if not values[name]:
+            del values[name]
     return msgspec.json.format(msgspec.json.encode(values), indent=2) + b"\n"
 
 
@@ -135,37 +269,136 @@ def _read_card(folder: Path, *, shipped: bool) -> Style:
         with (folder / CARD).open("rb") as file:
             text = file.read(_MAX_CARD_BYTES)
         style = msgspec.json.decode(text, type=Style)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"{folder / CARD} can't be read: {error}; {way_out}") from error
     if style.name != folder.name:
         raise RequestError(f"{folder / CARD} is the card of '{style.name}'; {way_out}")
     if not style.qualities:
         raise RequestError(f"{folder / CARD} names no quality; {way_out}")
-    return dataclasses.replace(style, shipped=shipped, folder=folder)
+    for name in style.qualities.values():
+        if not _FILE.fullmatch(name):
+            raise RequestError(f"{folder / CARD}: {name[:80]!r} does not lie beside it")
+    if style.networks and (
+        style.networks.keys() != style.qualities.keys() or len({*style.qualities.values()}) > 1
+    ):
+        raise RequestError(f"{folder / CARD} names other networks than qualities; {way_out}")
+    paths = [folder / name for name in {CARD, *style.qualities.values()}]
+    return dataclasses.replace(
+        style,
+        bytes=sum(path.stat().st_size for path in paths if path.is_file()),
+        shipped=shipped,
+        folder=folder,
+    )
+
+
+def _check_quality(style: Style, quality: str) -> None:
+    if quality not in style.qualities:
+        known = ", ".join(style.qualities)
+        raise RequestError(f"style '{style.name}' has no quality '{quality}'; it has: {known}")
 
 
 def _read_model(style: Style, quality: str) -> bytes:
+    default = DEFAULT_QUALITY if DEFAULT_QUALITY in style.qualities else next(iter(style.qualities))
+    digests = {default: style.sha256} | style.sha256_by_quality
+    return _read_file(style, style.qualities[quality], digests.get(quality, ""))
+
+
+def _check_vectors(style: Style) -> None:
+    if not style.networks:
+        raise RequestError(
+            f"style '{style.name}' has a network of its own, no vector: it can't be blended"
+        )
+
+
+def _read_vector(style: Style, quality: str) -> tuple[Vector, bytes]:
+    """The vector of a style, and the shipped network that it belongs to."""
+    network = network_bytes(quality)
+    if _sha256(network) != style.networks[quality]:
+        raise RequestError(
+            f"style '{style.name}' was learned for the '{quality}' network of another release of "
+            "Impasto; learn it again"
+        )
     file = style.qualities[quality]
+    try:
+        vectors = unpack_vectors(_read_file(style, file, style.sha256))
+        if quality not in vectors:
+            raise RequestError(f"it holds no vector for '{quality}'")
+        check_vector(vectors[quality], network)
+    except RequestError as error:
+        raise RequestError(f"style '{style.name}', {file}: {error}") from error
+    return vectors[quality], network
+
+
+def _blend(styles: list[Style], weights: dict[str, float], quality: str) -> tuple[Style, bytes]:
+    vectors = {}
+    for style in styles:
+        _check_vectors(style)
+        _check_quality(style, quality)
+        vectors[style.name], network = _read_vector(style, quality)
+    blend = Style(
+        name=name_of(weights),
+        title=", ".join(f"{weights[each.name]:.0%} {each.title or each.name}" for each in styles),
+        network=styles[0].network,
+        preprocessing=styles[0].preprocessing,
+        multiple_of=styles[0].multiple_of,
+        qualities={quality: VECTORS},
+        networks={quality: styles[0].networks[quality]},
+        shipped=all(style.shipped for style in styles),
+    )
+    return blend, bind_style(network, mix(vectors, weights))
+
+
+def _tier(quality: str) -> int:
+    return QUALITIES.index(quality) if quality in QUALITIES else len(QUALITIES)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read_file(style: Style, file: str, digest: str) -> bytes:
     path = style.folder / file
-    if Path(file).name != file:
-        raise RequestError(f"{style.folder / CARD}: '{file}' does not lie beside it")
     try:
         if path.stat().st_size > MAX_BYTES:
             raise RequestError(f"{path} has more than {MAX_BYTES} bytes")
-        model = path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise RequestError(f"{path} can't be read: {error.strerror}") from error
-    default = DEFAULT_QUALITY if DEFAULT_QUALITY in style.qualities else next(iter(style.qualities))
-    digests = {default: style.sha256} | style.sha256_by_quality
-    if hashlib.sha256(model).hexdigest() != digests.get(quality):
+    if _sha256(content) != digest:
         raise RequestError(
-            f"{path} is not the network that its card describes (the digests differ); "
+            f"{path} is not the file that its card describes (the digests differ); "
             "install or import the style again"
         )
-    return model
+    return content
 
 
 def _unknown(name: str, names: list[str]) -> str:
     close = difflib.get_close_matches(name.lower(), names, n=3)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return f"no style {name[:80]!r}; {hint}see: impasto styles list"
+
+
+def _publish(folder: Path, files: dict[str, bytes]) -> None:
+    """Write the style beside its place, then move it there: it appears whole or not at all."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # A leading dot is no style's name, so what stands here is not taken for one.
+        with tempfile.TemporaryDirectory(prefix=".style-", dir=folder.parent) as scratch:
+            made, old = Path(scratch) / "new", Path(scratch) / "old"
+            made.mkdir()
+            for name, content in files.items():
+                (made / name).write_bytes(content)
+            if folder.exists():
+                folder.rename(old)
+            try:
+                made.rename(folder)
+            except OSError:
+                if old.exists():
+                    old.rename(folder)
+                raise
+            if old.exists():
+                for path in old.iterdir():
+                    if path.name not in {CARD, MODEL, VECTORS}:  # a training's own, say
+                        path.rename(folder / path.name)
+    except OSError as error:
+        raise RequestError(f"{folder} can't be written: {error.strerror or error}") from error

@@ -1,6 +1,5 @@
 """From a published checkpoint to a style of one's own: an ONNX file and a card."""
 
-import hashlib
 import re
 import tempfile
 import zipfile
@@ -9,15 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from impasto.errors import RequestError
 from impasto.runtimes.rehearse import rehearse
-from impasto.styles.catalogue import (
-    CARD,
-    DEFAULT_QUALITY,
-    MODEL,
-    Style,
-    card_of,
-    check_name,
-    is_shipped,
-)
+from impasto.styles.catalogue import MODEL, Style, check_own_name, save_style
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,15 +52,13 @@ def import_checkpoint(
         RequestError: the name is taken or not a name; the file is missing, too big, malformed, or
             of another network; or what converting it needs is not installed.
     """
-    check_name(name)
-    if is_shipped(name):
-        raise RequestError(f"style '{name}' ships with Impasto; choose another name")
+    check_own_name(name)
     if (user_styles / name).exists() and not force:
         raise RequestError(f"style '{name}' exists; choose another name, or replace it by --force")
     _check_size(path)
     match path.suffix.lower():
         case ".onnx":
-            kind, parameters, model = "onnx", 0, path.read_bytes()
+            kind, parameters, model = "onnx", 0, _read(path)
         case ".npz":
             kind, parameters, model = "tiny", *_exported(_tiny(path))
         case _:
@@ -83,13 +72,9 @@ def import_checkpoint(
         network=kind,
         parameters=parameters,
         preprocessing=_PREPROCESSING,
-        bytes=len(model),
-        sha256=hashlib.sha256(model).hexdigest(),
-        qualities={DEFAULT_QUALITY: MODEL},
         folder=user_styles / name,
     )
-    _publish(style, model)
-    return style
+    return save_style(style, model=model)
 
 
 def _check_size(path: Path) -> None:
@@ -101,10 +86,17 @@ def _check_size(path: Path) -> None:
         if path.suffix.lower() != ".onnx" and zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 size = max(size, sum(member.file_size for member in archive.infolist()))
-    except (OSError, zipfile.BadZipFile) as error:
-        raise RequestError(f"{path} can't be read: {error}") from error
+    except (OSError, NotImplementedError, ValueError, zipfile.BadZipFile) as error:
+        raise RequestError(f"{path} can't be read: {_line(error)}") from error
     if size > MAX_BYTES:
         raise RequestError(f"{path} holds {size} bytes; at most {MAX_BYTES} are accepted")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"{path} can't be read: {error.strerror}") from error
 
 
 def _transformer(path: Path) -> "nn.Module":
@@ -146,7 +138,7 @@ def _tiny(path: Path) -> "nn.Module":
         # Given a path and a broken archive, numpy leaves the file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             variables = {key: archive[key] for key in archive.files}
-    except (EOFError, MemoryError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zlib's, zipfile's and numpy's own have no common name
         raise RequestError(f"{path} is not an archive of arrays: {_line(error)}") from error
     net = TinyNet()
     try:
@@ -190,29 +182,6 @@ def _exported(net: "nn.Module") -> tuple[int, bytes]:
         path = Path(folder) / MODEL
         export_onnx(net, path)
         return sum(each.numel() for each in net.parameters()), path.read_bytes()
-
-
-def _publish(style: Style, model: bytes) -> None:
-    """Write the style beside its place, then move it there: it appears whole or not at all."""
-    target = style.folder
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A leading dot is no style's name, so what stands here is not taken for one.
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=target.parent) as scratch:
-            made, old = Path(scratch) / "new", Path(scratch) / "old"
-            made.mkdir()
-            (made / MODEL).write_bytes(model)
-            (made / CARD).write_bytes(card_of(style))
-            if target.exists():
-                target.rename(old)
-            try:
-                made.rename(target)
-            except OSError:
-                if old.exists():
-                    old.rename(target)
-                raise
-    except OSError as error:
-        raise RequestError(f"{target} can't be written: {error.strerror or error}") from error
 
 
 def _torch() -> Any:

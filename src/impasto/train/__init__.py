@@ -1,24 +1,27 @@
-"""Training of styles: a painting, photographs, a perceptual network -> style.onnx and its card.
+"""Training of styles: paintings, photographs and a perceptual network -> networks and vectors.
 
-    data     photographs -> crops
-    losses   style, content, variation, stillness
-    motion   the made-up camera motion behind stillness
-    loop     iterations, checkpoints, log, samples
-    style    the whole way, and the card
+    paintings  a picture given as a style: its name, and whether it is known
+    learn      one painting -> a vector for a shipped network
+    style      one painting -> a network of its own
+    joint      many paintings of a recipe -> a network that they share, and a vector each
+
+    data       photographs -> crops
+    judge      style and content losses against the paintings
+    motion     stillness, and the made-up motion behind it
+    start      what a training begins with: shipped weights, a checkpoint, a smaller painter
+    loop       iterations, looks at held-out photographs, checkpoints
+    journal    losses.jsonl, curves.png, samples
+    studio     all of these put together; figures for the card
 
 and of a finished style, with judges that it was not trained by:
 
     shots       photographs, pans with known motion, tripod shots
     squeezenet  the independent judge
     measures    arrays in, numbers out
+    flow        real clips: optical flow, occlusions
     evaluation  all figures of one style
-    evaluate    the command line and its table
+    candidates  styles, published checkpoints, rows of a checkpoint
+    evaluate    the command line, and a table of candidates side by side
 
-Needs torch: pip install 'impasto[train]'. Run `python -m impasto.train --help`.
+Needs torch: pip install 'impasto[train]'.
 """
-
-from impasto.train.config import Rhythm, TrainConfig
-from impasto.train.loop import Figures
-from impasto.train.style import About, Judges, TrainedStyle, train_style
-
-__all__ = ["About", "Figures", "Judges", "Rhythm", "TrainConfig", "TrainedStyle", "train_style"]

@@ -1,86 +1,76 @@
-"""python -m impasto.train: arguments -> one call of train_style."""
+"""python -m impasto.train RECIPE: train a network for many paintings at once.
+
+For one painting of your own there is: impasto styles train, and impasto styles learn.
+"""
 
 import argparse
-import dataclasses
 import datetime as dt
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from impasto.config import load_settings
 from impasto.errors import ImpastoError
-from impasto.train import About, Judges, Rhythm, TrainConfig, train_style
+from impasto.nets.perceptual import find_perceptual
+from impasto.records import TrainingStep
+from impasto.train.joint import RECIPE, Folders, read_recipe, train_jointly
+from impasto.train.studio import Listener
 
-_SETTINGS = {
-    "iterations": "how long to train",
-    "batch": "crops per iteration",
-    "crop_px": "side of a crop in pixels",
-    "painting_px": "shorter side of the painting in pixels; larger gives larger strokes",
-    "painting_soften": "detail of the painting, in pixels, below which nothing is imitated",
-    "style_weight": "strength of the strokes",
-    "content_weight": "strength of the scene",
-    "variation_weight": "strength of smoothness",
-    "stillness_weight": "strength of stillness between frames",
-    "learning_rate": "at the start",
-    "seed": "the same seed gives the same style",
-    "device": "cpu, cuda, mps, ...",
-}
+_TOLD_EVERY = 50
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train a style; returns the exit code."""
+    """Train one tier of a recipe; returns the exit code."""
     options = _parser().parse_args(arguments)
-    config = TrainConfig(**{name: getattr(options, name) for name in _SETTINGS})
-    name = options.name or options.target.name
-    about = About(
-        name=name,
-        title=options.title or name,
-        artist=options.artist,
-        year=options.year,
-        source=options.source,
-        licence=options.licence,
-    )
+    settings = load_settings(os.environ)
     try:
-        style = train_style(
-            options.painting,
-            options.content,
-            options.target,
-            config,
-            about=about,
-            judges=Judges(tuple(options.perceptual), tuple(options.sample)),
+        styles = train_jointly(
+            read_recipe(options.recipe),
+            options.tier,
+            Folders(options.paintings, options.content, options.target),
+            perceptual=[
+                find_perceptual(each, cache=settings.cache, report=_say)
+                for each in options.perceptual or [settings.perceptual]
+            ],
             today=dt.datetime.now(tz=dt.UTC).date(),
             start=options.start,
-            rhythm=Rhythm(sample_every=options.sample_every),
+            small=options.grow,
+            small_tier=options.grow_tier,
+            listener=Listener(_say, _tell),
         )
     except ImpastoError as error:
-        sys.stderr.write(f"{error}\n")
+        _say(str(error))
         return error.exit_code
-    skipped = len(style.skipped)
-    sys.stdout.write(f"{style.folder}: {style.figures}, {skipped} photographs skipped\n")
+    _say(f"{options.target}: {', '.join(style.name for style in styles)}")
     return 0
+
+
+def _tell(step: TrainingStep) -> None:
+    if step.iteration % _TOLD_EVERY == 0 or step.iteration == step.iterations:
+        told = " ".join(f"{name} {value:.4f}" for name, value in step.losses.items())
+        _say(f"{step.iteration}/{step.iterations} {told}")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m impasto.train", description=__doc__)
-    parser.add_argument("painting", type=Path, help="a picture of the painting")
-    parser.add_argument("content", type=Path, help="a folder of photographs")
-    parser.add_argument("target", type=Path, help="the style's folder; resumes what it holds")
+    parser.add_argument("recipe", type=Path, nargs="?", default=RECIPE, help="a TOML file")
+    parser.add_argument("--paintings", type=Path, required=True, help="folder of their pictures")
+    parser.add_argument("--content", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--target", type=Path, required=True, help="receives networks and styles")
+    parser.add_argument("--tier", default="fast", help="of the recipe (default: fast)")
     parser.add_argument(
-        "--perceptual", type=Path, nargs="+", required=True, help="VGG-19 state dicts"
+        "--perceptual", nargs="+", help="names or paths of the networks that judge, cheapest last"
     )
-    parser.add_argument("--sample", type=Path, nargs="*", default=[], help="pictures to look at")
-    parser.add_argument("--start", type=Path, help="checkpoint whose weights to begin with")
-    parser.add_argument("--sample-every", type=int, default=Rhythm().sample_every)
-    for name in (field.name for field in dataclasses.fields(About)):
-        parser.add_argument(f"--{name}", default="", help=f"{name}, for the card")
-    defaults = TrainConfig()
-    for name, text in _SETTINGS.items():
-        default = getattr(defaults, name)
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=type(default),
-            default=default,
-            help=f"{text} (default: {default})",
-        )
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--start", type=Path, help="checkpoint of this tier to begin with")
+    begin.add_argument("--grow", type=Path, help="checkpoint of a smaller tier to grow from")
+    parser.add_argument("--grow-tier", default="fast", help="the tier of that one")
     return parser
 
 

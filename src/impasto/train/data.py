@@ -1,5 +1,7 @@
 """Photographs for training: a folder of pictures -> random crops, the same for the same seed."""
 
+import itertools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,26 +9,58 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from impasto.errors import RequestError
+from impasto.train.paintings import SUFFIXES
 
 Pixels = NDArray[np.uint8]  # RGB, (size, size, 3)
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _MOST_BAD_DRAWS = 64
+# A picture of any other kind under one of these names is refused: some readers start programs.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+_MOST_OBLONG = 16
 
 
 @dataclass(slots=True)
 class Photographs:
-    """The pictures of a folder, read when drawn; unreadable ones are reported and skipped."""
+    """Pictures to paint, read when drawn; unreadable ones are reported and skipped."""
 
     paths: list[Path]
     report: Callable[[str], None]
     """Called with one line for each file that is skipped."""
+    read: Callable[[Path], Image.Image] = field(default_factory=lambda: read_picture)
+    """How a path becomes a picture: from its file, unless they lie in memory."""
     skipped: dict[Path, str] = field(default_factory=dict)
     """Files that could not be read so far, and why."""
+
+    def names(self) -> list[str]:
+        """What tells this set of pictures from another: each one's path and, of a file, size."""
+        return [f"{path} {path.stat().st_size if path.is_file() else 0}" for path in self.paths]
+
+    def hold_out(self, count: int) -> "Photographs":
+        """Take the last `count` away, as pictures to measure with; a quarter where there are few.
+
+        Only readable ones count. Raises RequestError when none, or no other, is left.
+        """
+        folder = self.paths[0].parent
+        if len(self.paths) < 2:
+            raise RequestError(
+                f"{folder} holds one photograph; one to train with and one to measure with are the "
+                "least, hundreds are better"
+            )
+        wanted = min(count, max(1, len(self.paths) // 4))
+        held_out: list[Path] = []
+        while len(held_out) < wanted and len(self.paths) > 1:
+            path = self.paths.pop()
+            if self._read(path) is not None:
+                held_out.insert(0, path)
+        if not held_out:
+            raise RequestError(
+                f"no photograph in {folder} can be read; give a folder of JPEG or PNG photographs"
+            )
+        return Photographs(held_out, self.report, self.read, self.skipped)
 
     def crops(self, rng: np.random.Generator, *, count: int, size_px: int) -> Tensor:
         """Draw crops: uint8 (count, 3, size_px, size_px) RGB.
@@ -40,7 +74,7 @@ class Photographs:
         bad = 0
         while len(drawn) < count:
             path = self.paths[int(rng.integers(len(self.paths)))]
-            picture = None if path in self.skipped else self._read(path)
+            picture = self._read(path)
             if picture is None:
                 bad += 1
                 if bad == _MOST_BAD_DRAWS:
@@ -50,14 +84,30 @@ class Photographs:
                     )
                 continue
             bad = 0
-            drawn.append(_crop(picture, rng, size_px))
-        stacked = np.stack(drawn)  # (count, size, size, 3)
-        return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))
+            drawn.append(_relight(_crop(picture, rng, size_px), rng))
+        return _stacked(drawn)
+
+    def each(self, *, size_px: int, seed: int) -> Tensor:
+        """One crop of each picture that can be read: uint8 (N, 3, size_px, size_px) RGB."""
+        return _stacked(
+            [
+                _levels(_crop(picture, np.random.default_rng((seed, place)), size_px))
+                for place, path in enumerate(self.paths)
+                if (picture := self._read(path)) is not None
+            ]
+        )
+
+    def first(self, count: int) -> list[Image.Image]:
+        """The first pictures that can be read, whole; at most `count`."""
+        readable = (picture for path in self.paths if (picture := self._read(path)) is not None)
+        return list(itertools.islice(readable, count))
 
     def _read(self, path: Path) -> Image.Image | None:
+        if path in self.skipped:
+            return None
         try:
-            return read_picture(path)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return self.read(path)
+        except OSError as error:
             self.skipped[path] = f"{type(error).__name__}: {error}"
             self.report(f"skipped {path}: {self.skipped[path]}")
             return None
@@ -79,9 +129,23 @@ def open_photographs(folder: Path, report: Callable[[str], None]) -> Photographs
 
 
 def read_picture(path: Path) -> Image.Image:
-    """Decode a whole picture as RGB. Raises what Pillow raises (OSError and others)."""
-    with Image.open(path) as picture:
-        return picture.convert("RGB")
+    """Decode a whole picture as RGB, upright as its Exif data says; transparency is left out.
+
+    Raises OSError when it is missing, damaged, of another kind, or has over 89 million pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_FORMATS) as opened:
+                picture = ImageOps.exif_transpose(opened)
+                if picture.mode.startswith("I;16"):  # a conversion would make all but black white
+                    levels = np.rint(np.asarray(picture) / 257)
+                    picture = Image.fromarray(levels.astype(np.uint8))
+                return picture.convert("RGB")
+    except OSError:
+        raise
+    except Exception as error:  # Pillow's readers have no common error for damage
+        raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def read_painting(
@@ -90,16 +154,22 @@ def read_painting(
     """A painting without its frame, scaled: float32 (1, 3, H, W), RGB 0..255.
 
     `inset` is the part of each side that is cut off first; details finer than `soften` pixels are
-    lost. Raises RequestError for a file that
-    cannot be read.
+    lost. Raises RequestError for a file that cannot be read, or that nothing can be learned of.
     """
     try:
         picture = read_picture(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except OSError as error:
         raise RequestError(
             f"painting {path} cannot be read ({error}); give a JPEG or PNG picture"
         ) from error
     width, height = picture.size
+    if max(width, height) > _MOST_OBLONG * min(width, height):
+        raise RequestError(
+            f"painting {path} is a strip of {width}x{height} pixels; give one that is at most "
+            f"{_MOST_OBLONG} times as long as wide"
+        )
+    if not np.ptp(np.asarray(picture), axis=(0, 1)).any():
+        raise RequestError(f"painting {path} is one plain colour; give one with strokes")
     scale = shorter_px / (min(width, height) * (1 - 2 * inset))
     size = (round(width * (1 - 2 * inset) * scale), round(height * (1 - 2 * inset) * scale))
     box = (width * inset, height * inset, width * (1 - inset), height * (1 - inset))
@@ -114,8 +184,8 @@ def picture_tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))[None]
 
 
-def _crop(picture: Image.Image, rng: np.random.Generator, size_px: int) -> Pixels:
-    """A random square of a random zoom, mirrored half of the time, sometimes dark or pale."""
+def _crop(picture: Image.Image, rng: np.random.Generator, size_px: int) -> NDArray[np.float32]:
+    """A random square of a random zoom, mirrored half of the time: (size_px, size_px, 3)."""
     shortest = min(picture.size)
     # Enlarged more often than reduced: a film is smoother per pixel than a small photograph.
     zoom = max(float(rng.uniform(0.8, 1.5)), size_px / shortest)
@@ -126,9 +196,7 @@ def _crop(picture: Image.Image, rng: np.random.Generator, size_px: int) -> Pixel
         (size_px, size_px), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
     )
     pixels = np.asarray(crop, dtype=np.float32)
-    if rng.random() < 0.5:
-        pixels = pixels[:, ::-1]
-    return _relight(pixels, rng)
+    return pixels[:, ::-1] if rng.random() < 0.5 else pixels
 
 
 def _relight(pixels: NDArray[np.float32], rng: np.random.Generator) -> Pixels:
@@ -137,5 +205,14 @@ def _relight(pixels: NDArray[np.float32], rng: np.random.Generator) -> Pixels:
         contrast = float(rng.uniform(0.05, 1.0))
         floor = float(rng.uniform(0, 255 * (1 - contrast))) * float(rng.random())
         pixels = pixels * contrast + floor
+    return _levels(pixels)
+
+
+def _levels(pixels: NDArray[np.float32]) -> Pixels:
     bounded: Pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     return bounded
+
+
+def _stacked(crops: list[Pixels]) -> Tensor:
+    stacked = np.stack(crops)  # (count, size, size, 3)
+    return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))

@@ -7,33 +7,48 @@ the network that judged it.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from impasto.errors import RequestError
+from impasto.nets.perceptual import Features, load_perceptual
+from impasto.nets.texture import Texture, content_loss, grey, texture
 from impasto.records import Frames
-from impasto.train.losses import Features, Texture, content_loss, grey, load_perceptual, texture
+from impasto.train.clips import Clip, clip_warping
 from impasto.train.measures import (
     Border,
     Colour,
+    Warping,
     border,
     colour,
     flicker,
     gram_distance,
+    pan_warping,
     spectrum,
-    warping_error,
     weave_peak,
     weave_share,
 )
 from impasto.train.shots import PANS, Setting, Shots, plain_inputs
 from impasto.train.squeezenet import load_squeezenet
 
-Score = Callable[[Frames], Frames]  # uint8 RGB (N, S, S, 3) -> the same shape
+Score = Callable[[Frames], Frames]  # uint8 RGB (N, H, W, 3) -> the same shape
 
 PERIODS = (2, 4, 8)
 """Of the weaves that are looked for, in pixels."""
+
+
+class Seen(NamedTuple):
+    """What a perceptual network sees in a picture."""
+
+    textures: dict[str, Texture]
+    """Layer -> statistics."""
+    colour: Tensor
+    """Features (N, C, h, w) of what is shown."""
+    grey: Tensor
+    """The same of the picture without its colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +61,43 @@ class Eye:
     layers: tuple[str, ...]
     content_layer: str
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What the layers' figures are called."""
+        return tuple(f"{self.name} {layer}" for layer in self.layers)
+
     def textures(self, pictures: Tensor) -> dict[str, Texture]:
         """Statistics per layer, named "network layer"."""
         with torch.no_grad():
-            found = self.see(pictures, self.layers)
-            return {f"{self.name} {layer}": texture(found[layer]) for layer in self.layers}
+            return self._textures(self.see(pictures, self.layers))
 
-    def content(self, painted: Tensor, scene: Tensor) -> float:
-        """Content loss of one picture (1, 3, H, W) against the scene it shows; 0 for equal ones."""
+    def look(self, pictures: Tensor) -> Seen:
+        """All that is compared of pictures (N, 3, H, W)."""
+        tap = self.content_layer
         with torch.no_grad():
-            a, b = (
-                self.see(x, (self.content_layer,))[self.content_layer] for x in (painted, scene)
-            )
-            return float(content_loss(a, b))
+            found = self.see(pictures, (*self.layers, tap))
+            plain = self.see(grey(pictures), (tap,))
+            return Seen(self._textures(found), found[tap], plain[tap])
+
+    def _textures(self, found: Features) -> dict[str, Texture]:
+        return {
+            key: texture(found[layer]) for key, layer in zip(self.keys, self.layers, strict=True)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A photograph: what is painted of it, and what every perceptual network sees in it."""
+
+    shots: Shots
+    seen: tuple[Seen, ...]
+    """In the order of the perceptual networks."""
+
+
+def scene_of(shots: Shots, eyes: Sequence[Eye]) -> Scene:
+    """Look at a photograph once, for all that are compared."""
+    still = tensor_of(shots.still)
+    return Scene(shots, tuple(eye.look(still) for eye in eyes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +113,24 @@ class Spread:
 class Evaluation:
     """The figures of one style; ratios without a unit unless they say levels (of 255)."""
 
+    style: dict[str, float]
+    """Perceptual network -> style loss of Johnson et al. (arXiv:1603.08155, eq. 4) over the
+    painting's energy, mean over the layers; empty without a painting."""
     gram: dict[str, float]
-    """Layer -> Gatys' style loss over the painting's energy; empty without a painting."""
+    """The same for each layer."""
     strokes: dict[str, float]
-    """The same without the channels' means, which are mostly colour."""
+    """Per layer, without the channels' means, which are mostly colour."""
     content: dict[str, float]
-    """Layer -> distance to the scene's features over their energy."""
+    """Perceptual network -> content loss of Johnson et al. (eq. 2) over the energy of the scene's
+    features."""
     content_grey: dict[str, float]
     """The same without colour: another palette costs nothing."""
-    warping: dict[str, Spread]
-    """Pan -> warping error over the picture's standard deviation."""
+    pans: dict[str, Spread]
+    """Pan -> warping error, `Warping.mse`."""
+    pans_relative: dict[str, Spread]
+    """Pan -> `Warping.relative`."""
+    clips: dict[str, Warping]
+    """Real clip -> warping error along the flow of the source."""
     tripod_levels: Spread
     """Standard deviation over time of a still scene's pixels, levels."""
     weave_peak: dict[str, float]
@@ -111,30 +158,44 @@ def open_eye(path: Path) -> Eye:
 
 def evaluate(
     score: Score,
-    shots: Sequence[Shots],
+    scenes: Sequence[Scene],
     eyes: Sequence[Eye],
     setting: Setting,
     *,
     painting: Mapping[str, Texture] | None = None,
+    clips: Sequence[Clip] = (),
 ) -> Evaluation:
-    """Paint the shots of every photograph and measure; `painting` is what `Eye.textures` gives."""
+    """Paint the shots of every photograph and the clips, and measure.
+
+    `painting` is what `Eye.textures` gives.
+    """
+    shots = [scene.shots for scene in scenes]
     stills = [score(each.still) for each in shots]
     rng = np.random.default_rng(setting.seed)
     flats = plain_inputs(setting.size_px, rng)
     colours = {name: colour(score(frames)) for name, frames in flats.items()}
     dims = [colour(score(each.dim)) for each in shots]
-    tensors = [tensor_of(still) for still in stills]
     peaks, shares = _weaves(stills)
-    gram, strokes = _distances(tensors, eyes, painting or {})
+    judged = [
+        _judge(tensor_of(still), scene, eyes, painting or {})
+        for still, scene in zip(stills, scenes, strict=True)
+    ]
+    gram, strokes, content, content_grey = (_means(each) for each in zip(*judged, strict=True))
+    pans = {
+        name: [pan_warping(score(each.pans[name]), step) for each in shots]
+        for name, step in PANS.items()
+    }
     return Evaluation(
+        style={eye.name: _mean([gram[key] for key in eye.keys]) for eye in eyes if gram},
         gram=gram,
         strokes=strokes,
-        content=_contents(tensors, shots, eyes, lambda picture: picture),
-        content_grey=_contents(tensors, shots, eyes, grey),
-        warping={
-            name: _spread([warping_error(score(each.pans[name]), step) for each in shots])
-            for name, step in PANS.items()
+        content=content,
+        content_grey=content_grey,
+        pans={name: _spread([each.mse for each in found]) for name, found in pans.items()},
+        pans_relative={
+            name: _spread([each.relative for each in found]) for name, found in pans.items()
         },
+        clips={clip.name: clip_warping(score(clip.frames), clip) for clip in clips},
         tripod_levels=_spread([flicker(score(each.tripod)) for each in shots]),
         weave_peak=peaks,
         weave_share=shares,
@@ -164,7 +225,13 @@ def painting_itself(
     ]
     whole = {key: value for eye in eyes for key, value in eye.textures(picture).items()}
     peaks, shares = _weaves([_frames_of(square) for square in squares])
-    gram, strokes = _distances(squares, eyes, whole)
+    parts = [
+        _distances(
+            {key: value for eye in eyes for key, value in eye.textures(square).items()}, whole
+        )
+        for square in squares
+    ]
+    gram, strokes = (_means(each) for each in zip(*parts, strict=True))
     return whole, {
         "gram": gram,
         "strokes": strokes,
@@ -186,42 +253,35 @@ def _weaves(pictures: Sequence[Frames]) -> tuple[dict[str, float], dict[str, flo
     )
 
 
+_Figures = dict[str, float]
+
+
+def _judge(
+    painted: Tensor, scene: Scene, eyes: Sequence[Eye], painting: Mapping[str, Texture]
+) -> tuple[_Figures, _Figures, _Figures, _Figures]:
+    """Gram, strokes, content and content in grey of one picture (1, 3, H, W)."""
+    looks = [eye.look(painted) for eye in eyes]
+    textures = {key: value for look in looks for key, value in look.textures.items()}
+    coloured, without = {}, {}
+    for eye, look, wanted in zip(eyes, looks, scene.seen, strict=True):
+        coloured[eye.name] = float(content_loss(look.colour, wanted.colour))
+        without[eye.name] = float(content_loss(look.grey, wanted.grey))
+    return (*_distances(textures, painting), coloured, without)
+
+
 def _distances(
-    pictures: Sequence[Tensor], eyes: Sequence[Eye], painting: Mapping[str, Texture]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Means over the pictures per layer: of the whole Gram matrices, and of the centred ones."""
-    if not painting:
-        return {}, {}
-    seen = [
-        {key: value for eye in eyes for key, value in eye.textures(picture).items()}
-        for picture in pictures
-    ]
+    found: Mapping[str, Texture], painting: Mapping[str, Texture]
+) -> tuple[_Figures, _Figures]:
+    """Per layer: of the whole Gram matrices, and of the centred ones."""
     whole, centred = (
-        {
-            key: _mean([gram_distance(each[key], wanted, centred=centre) for each in seen])
-            for key, wanted in painting.items()
-        }
+        {key: gram_distance(found[key], wanted, centred=centre) for key, wanted in painting.items()}
         for centre in (False, True)
     )
     return whole, centred
 
 
-def _contents(
-    painted: Sequence[Tensor],
-    shots: Sequence[Shots],
-    eyes: Sequence[Eye],
-    seen_in: Callable[[Tensor], Tensor],
-) -> dict[str, float]:
-    scenes = [tensor_of(each.still) for each in shots]
-    return {
-        f"{eye.name} {eye.content_layer}": _mean(
-            [
-                eye.content(seen_in(picture), seen_in(scene))
-                for picture, scene in zip(painted, scenes, strict=True)
-            ]
-        )
-        for eye in eyes
-    }
+def _means(figures: Sequence[_Figures]) -> _Figures:
+    return {key: _mean([each[key] for each in figures]) for key in figures[0]}
 
 
 def tensor_of(frames: Frames) -> Tensor:
@@ -230,11 +290,15 @@ def tensor_of(frames: Frames) -> Tensor:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return round(float(np.mean(values)), 4)
+    return _rounded(float(np.mean(values)))
 
 
 def _spread(values: Sequence[float]) -> Spread:
-    return Spread(_mean(values), round(min(values), 4), round(max(values), 4))
+    return Spread(_mean(values), _rounded(min(values)), _rounded(max(values)))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
 
 
 def _mean_border(borders: Sequence[Border]) -> Border:

@@ -4,15 +4,17 @@ Nothing here knows a scorer, a file or a style. Pictures are RGB 0..255; where a
 it is a ratio.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from impasto.nets.texture import Texture
 from impasto.records import Frames
-from impasto.train.losses import Texture
 
 Pixels = NDArray[np.float64]  # RGB 0..255, (N, H, W, 3), not rounded
 
@@ -62,18 +64,33 @@ def shifted(pictures: Pixels, step: tuple[float, float]) -> Pixels:
     return moved[:, :height, :width].astype(np.float64)
 
 
-def warping_error(frames: Frames, step: tuple[float, float]) -> float:
-    """How much neighbouring frames (N, H, W, 3) of a pan by `step` differ, beside the motion.
+@dataclass(frozen=True, slots=True)
+class Warping:
+    """How much neighbouring frames differ, beside the motion."""
 
-    Root of the mean square of warp(frame) - next frame, over the frames' standard deviation. The
-    error is that of Ruder et al. (arXiv:1604.08610, section 5) and Lai et al. (arXiv:1808.00449,
-    section 4.2) with a known flow that hides nothing; the division makes a pale style comparable
-    with a glaring one.
+    mse: float
+    """Mean square of the difference, of a range 0..1, over what both frames show: the warping
+    error of Lai et al. (arXiv:1808.00449, section 4.2), and of Ruder et al. (arXiv:1604.08610)."""
+    relative: float
+    """Its root over the standard deviation of the frames: makes a pale style comparable with a
+    glaring one."""
+
+
+def warping(apart: Sequence[NDArray[Any]], frames: Frames) -> Warping:
+    """From differences per pair of neighbours, (..., 3) in levels, of frames (N, H, W, 3)."""
+    square = float(np.mean([np.square(each, dtype=np.float64).mean() for each in apart]))
+    deviation = float(np.sqrt(frames.var(axis=(1, 2), dtype=np.float64).mean()))
+    return Warping(square / 255**2, math.sqrt(square) / max(deviation, _LEAST_DEVIATION))
+
+
+def pan_warping(frames: Frames, step: tuple[float, float]) -> Warping:
+    """Warping error of frames (N, H, W, 3) of a pan by `step` = (right, down) pixels each.
+
+    The flow is known and hides nothing but the sides.
     """
     pixels = frames.astype(np.float64)
     apart = (shifted(pixels[:-1], step) - pixels[1:])[:, EDGE_PX:-EDGE_PX, EDGE_PX:-EDGE_PX]
-    deviation = np.sqrt(pixels.var(axis=(1, 2)).mean())
-    return float(np.sqrt(np.square(apart).mean()) / max(float(deviation), _LEAST_DEVIATION))
+    return warping(list(apart), frames)
 
 
 def flicker(frames: Frames) -> float:

@@ -29,10 +29,15 @@ class Setting:
     fit; a multiple of 8."""
     painting_px: int = 720
     """Shorter side of the painting; larger asks for larger strokes."""
-    count: int = 12
-    """Photographs used: the last of the folder, by name."""
+    count: int = 24
+    """Photographs used: the last of the folder by name, which `TrainConfig.held_out` keeps from
+    the training."""
     noise_levels: float = 3.0
     """Standard deviation of the camera noise in the moving and the tripod shots, of 255 levels."""
+    clip_frames: int = 12
+    """Taken out of the middle of each clip."""
+    clip_width_px: int = 640
+    """To which wider clips are reduced."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -42,6 +47,10 @@ class Setting:
             )
         if self.count < 1:
             raise RequestError(f"count must be positive, got {self.count}")
+        if self.clip_frames < 2:
+            raise RequestError(f"clip_frames must be 2 or more, got {self.clip_frames}")
+        if self.clip_width_px < 64:
+            raise RequestError(f"clip_width_px must be at least 64, got {self.clip_width_px}")
 
 
 @dataclass(frozen=True, slots=True)

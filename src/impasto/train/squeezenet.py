@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from impasto.errors import RequestError
-from impasto.train.losses import Features
+from impasto.nets.perceptual import Features
 
 # Index of each module in torchvision's `features`, in order. A pooling (3 x 3, stride 2) stands in
 # front of fire2, fire4 and fire6.
