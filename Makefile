@@ -23,7 +23,7 @@ $(VENV)/base: pyproject.toml
 
 $(VENV)/dev: $(VENV)/base
 	$(PIP) install $(TORCH)
-	$(PIP) install -e ".[dev,train]"
+	$(PIP) install -e ".[dev,train,optimise]"
 	@touch $@
 
 demo: $(VENV)/base

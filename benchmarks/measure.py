@@ -40,6 +40,9 @@ class Sizes:
     rounds: int = 3
     seconds: float = 10.0
     """Of the network alone."""
+    turn_seconds: float = 1.0
+    """Of each network of the qualities, `turns` times."""
+    turns: int = 7
     longer: int = 10
     """How many times as long the clip for memory is."""
     finish_frames: int = 14_400
@@ -47,7 +50,7 @@ class Sizes:
 
 
 QUICK = Sizes(width=128, height=72, frames=16, baseline_frames=4, rounds=1, seconds=0.2, longer=2,
-              finish_frames=32)  # fmt: skip
+              turn_seconds=0.05, turns=2, finish_frames=32)  # fmt: skip
 
 
 class Bench:
@@ -215,6 +218,19 @@ def shipped(bench: Bench) -> dict[str, Any] | None:
         },
         "verified": all(each.answer["verified"] for each in ours),
     }
+
+
+def tiers(bench: Bench) -> list[dict[str, Any]]:
+    """The network of every quality alone, in turn with the standard network.
+
+    Turns are short and many, so that other work on the machine meets all of them.
+    """
+    sizes, frame = bench.sizes, bench.folder / "frame.npy"
+    np.save(frame, _pictures(bench.clip, [sizes.frames // 2])[0])
+    words = [bench.weights, bench.model, frame, sizes.turn_seconds, sizes.turns]
+    command = [sys.executable, str(HERE / "tiers.py"), *map(str, words)]
+    found: list[dict[str, Any]] = call(command).answer
+    return found
 
 
 def memory(bench: Bench) -> dict[str, Any]:

@@ -100,6 +100,31 @@ def _shipped(found: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
+def _tiers(found: list[dict[str, Any]]) -> str:
+    rows = [
+        (
+            each["network"],
+            each["size"],
+            each["precision"],
+            f"{each['frames_per_s']['max']:.1f}",
+            _spread(each["frames_per_s"], 1),
+            _spread(each["ratio"], 1),
+            f"{each['psnr_db']:.1f} dB",
+        )
+        for each in found
+    ]
+    weights = dict.fromkeys(
+        f"{each['network']}: {each['weights']}" for each in found if each["network"] != "standard"
+    )
+    words = (
+        "The networks alone, on all cores, in turn; the ratio is to the standard network's turn of "
+        "the same round. PSNR is of one frame against PyTorch fp32 with the same weights "
+        f"({'; '.join(weights)})."
+    )
+    head = ("network", "size", "precision", "best frames/s", "median", "ratio", "is it right?")
+    return "\n\n".join(["## The qualities", words, _table(head, rows)])
+
+
 def _memory(found: dict[str, Any]) -> str:
     rows = [
         (f"{frames} frames", f"{peak:.0f} MB")
@@ -144,6 +169,7 @@ def _workers(found: list[dict[str, Any]]) -> str:
 _PARTS: dict[str, Any] = {
     "end_to_end": _end_to_end,
     "shipped": _shipped,
+    "tiers": _tiers,
     "memory": _memory,
     "start_up": _start_up,
     "finish": _finish,

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ import machine
 import measure
 import report
 
-PARTS = ("end_to_end", "shipped", "memory", "start_up", "finish", "workers")
+PARTS = ("end_to_end", "shipped", "tiers", "memory", "start_up", "finish", "workers")
 _CHECKPOINT = "weights/transform/fns_onnxzoo_candy.pth"
 
 
@@ -55,20 +56,11 @@ def main(arguments: list[str] | None = None) -> Path:
 
 
 def _measure(part: str, bench: measure.Bench, results: dict[str, Any]) -> Any:
-    match part:
-        case "end_to_end":
-            return measure.end_to_end(bench)
-        case "shipped":
-            return measure.shipped(bench)
-        case "memory":
-            return measure.memory(bench)
-        case "start_up":
-            return measure.start_up(bench)
-        case "finish":
-            ours = results["end_to_end"]["ours"]
-            return measure.finish(bench, ours["frames_per_s"]["median"])
-        case _:
-            return measure.workers(bench)
+    if part == "finish":
+        ours = results["end_to_end"]["ours"]
+        return measure.finish(bench, ours["frames_per_s"]["median"])
+    measurement: Callable[[measure.Bench], Any] = getattr(measure, part)
+    return measurement(bench)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

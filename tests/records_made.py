@@ -6,7 +6,18 @@ from fractions import Fraction
 
 from hypothesis import strategies as st
 
-from impasto.records import Chunk, Color, Encode, Ledger, ScorerSpec, Source, Spec, StreamInfo
+from impasto.fleet import Tail
+from impasto.records import (
+    Chunk,
+    Color,
+    Encode,
+    Ledger,
+    Optimise,
+    ScorerSpec,
+    Source,
+    Spec,
+    StreamInfo,
+)
 
 names = st.text(st.characters(codec="utf-8"), max_size=12)
 hexes = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -71,7 +82,20 @@ encodes = st.builds(
     rate=ratios,
     threads=st.integers(1, 64),
 )
-scorer_specs = st.builds(ScorerSpec, names, hexes, st.floats(0, 1), st.booleans())
+optimisations = st.builds(
+    Optimise,
+    steps=st.integers(1, 5000),
+    style_weight=st.floats(0, 1e6),
+    painting_size=st.none() | st.integers(64, 2048),
+)
+scorer_specs = st.builds(
+    ScorerSpec,
+    names,
+    hexes,
+    st.floats(0, 1),
+    st.booleans(),
+    optimise=st.none() | optimisations,
+)
 specs = st.builds(
     Spec,
     source=hexes,
@@ -82,6 +106,7 @@ specs = st.builds(
     chunk_frames=st.integers(1, 500),
     precision=st.sampled_from(["auto", "f32", "bf16", "f16"]),
     on_error=st.sampled_from(["fail", "pass-through"]),
+    tail=st.none() | st.builds(Tail, st.integers(1, 99), st.integers(1, 99)),
 )
 chunks = st.builds(
     Chunk, st.integers(0, 999_999), st.integers(0, 100), st.integers(101, 200), st.integers()

@@ -35,7 +35,7 @@ def rates(value: Any) -> list[dict[str, Any]]:
 
 
 def test_every_measurement_is_there(results: dict[str, Any]) -> None:
-    parts = {"end_to_end", "shipped", "memory", "start_up", "finish", "workers"}
+    parts = {"end_to_end", "shipped", "tiers", "memory", "start_up", "finish", "workers"}
     assert parts <= results.keys()
     assert results["quick"] is True
     for rate in rates(results):
@@ -47,6 +47,8 @@ def test_every_claim_of_speed_stands_beside_a_proof(results: dict[str, Any]) -> 
     assert checks["ours_verified"]
     assert checks["baseline_checks"]["frame_count"]
     assert checks["network_psnr_db"] > 40
+    for network in results["tiers"]:
+        assert network["psnr_db"] > (45 if network["precision"] == "f32" else 30)
     for part in (results["memory"], results["finish"], *results["workers"]):
         assert part["verified"]
 

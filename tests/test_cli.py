@@ -138,6 +138,11 @@ def test_every_end_of_a_run_has_its_exit_code_and_one_line(
     [
         (["stylize"], "missing argument 'SOURCE'"),
         (["stylize", "in.mp4"], "missing option '--style'"),
+        ([*STYLIZE, "--blend", "a:1,b:1"], "--style and --blend exclude each other"),
+        (["stylize", "in.mp4", "--blend", "a,b"], "--blend reads starry_night:0.7,the_scream:0.3"),
+        (["stylize", "in.mp4", "--blend", "a:1,a:1"], "--blend names 'a' twice"),
+        (["stylize", "in.mp4", "--blend", "a:0,b:0"], "at least one style with a weight above 0"),
+        (["stylize", "in.mp4", "--blend", "a:nan,b:1"], "a number from 0 up, got a:nan"),
         ([*STYLIZE, "--strenght", "1"], "--strenght"),
         ([*STYLIZE, "--strength", "1.5"], "--strength must lie between 0 and 1, got 1.5"),
         ([*STYLIZE, "--strength", "nan"], "--strength must lie between 0 and 1, got nan"),
@@ -162,6 +167,8 @@ def test_every_end_of_a_run_has_its_exit_code_and_one_line(
         (["probe", "concat:a|b"], "concat:a|b"),
         (["compare", "a.mp4", "b.mp4", "-o", "nowhere/c.mp4"], "there is no folder"),
         (["preview", "a.mp4", "--styles", ",", "-o", "s.png"], "--styles names no style"),
+        (["preview", "a.mp4", "-o", "s.png"], "--styles names no style"),
+        (["preview", "a.mp4", "--blend", "a", "-o", "s.png"], "--blend reads"),
         (["preview", "a.mp4", "--styles", "x", "--strengths", "2", "-o", "s.png"], "--strengths"),
         (["runs", "show", "absent"], "no run 'absent'"),
         (["runs", "clean", "--older-than", "soon"], "--older-than must be a number"),
@@ -372,6 +379,20 @@ def test_resume_makes_the_first_call_again(store: FakeStore, run: FakeRun) -> No
     (call,) = run.calls
     assert (call["source"], call["style"]) == (Path("in[red].mp4"), "starry_night")
     assert call["options"] == Options(strength=0.5, chunk_frames=60, work="w")
+
+
+def test_a_blend_is_resumed_with_the_weights_it_had(
+    store: FakeStore, run: FakeRun, capsys: Captured
+) -> None:
+    put_run(store, "aaaa1111", finished=False)
+    request = json.loads(store.get("runs/aaaa1111/request.json"))
+    blend = {"starry_night": 0.7, "the_scream": 0.3}
+    store.put("runs/aaaa1111/request.json", to_json(request | {"style": blend}))
+    assert main(["runs", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"][0]["scorer"] == "starry_night70_the_scream30"
+    assert main(["runs", "resume", "aaaa", "--quiet"]) == 0
+    assert main(["stylize", "in.mp4", "--blend", "starry_night:0.7,the_scream:.3", "--quiet"]) == 0
+    assert [call["style"] for call in run.calls] == [blend, blend]
 
 
 def test_an_interrupted_resume_says_how_to_go_on(

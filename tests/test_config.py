@@ -60,7 +60,10 @@ def test_a_relative_folder_counts_from_the_file_and_a_tilde_is_home(
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("stiles = '/x'", "unknown key 'stiles'; the keys are limits, styles, work"),
+        (
+            "stiles = '/x'",
+            "unknown key 'stiles'; the keys are limits, perceptual, prices, styles, work",
+        ),
         ("[limits]\nmax_pixel = 1", "unknown key 'max_pixel'; the keys are max_bytes"),
         ("limits = 3", "limits must be a table"),
         ("styles = 3", "styles must be a path or URL in quotes, got 3"),
@@ -90,3 +93,13 @@ def test_a_file_asked_for_must_exist(tmp_path: Path) -> None:
 def test_a_limit_of_the_environment_is_a_positive_number(variable: str, value: str) -> None:
     with pytest.raises(RequestError, match=f"{variable} must be a whole number above zero"):
         load_settings({variable: value})
+
+
+def test_what_judges_trainings_is_a_name_or_a_path(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('perceptual = "own.pth"')
+    assert load_settings({}, file).perceptual == "own.pth"  # a name, as far as anyone can tell
+    (tmp_path / "own.pth").write_bytes(b"")
+    assert load_settings({}, file).perceptual == str(tmp_path / "own.pth")
+    assert load_settings({"IMPASTO_PERCEPTUAL": "vgg19"}, file).perceptual == "vgg19"
+    assert load_settings({}).cache is not None

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from impasto.fleet import Tail
 from impasto.keys import digest, from_json, run_id, segment_key, to_json
 from impasto.records import (
     Check,
@@ -23,6 +24,7 @@ from impasto.records import (
     Failed,
     Ledger,
     Limits,
+    Optimise,
     Plan,
     Progress,
     Report,
@@ -123,7 +125,7 @@ _SOURCE = Source(
 )  # fmt: skip
 _SPEC = Spec(
     source="a" * 64,
-    scorer=ScorerSpec("starry_night", "b" * 64, 0.5),
+    scorer=ScorerSpec("starry_night", "b" * 64, 0.5, optimise=Optimise(painting_size=512)),
     encode=Encode(
         "h264", 18, "veryfast", 16, 16, "yuv420p", Fraction(1), _COLOR, Fraction(24), threads=1
     ),
@@ -143,6 +145,8 @@ def _another(value: Any) -> Any:
             return not value
         case str():
             return "pass-through" if value == "fail" else value + "x"
+        case None:  # of a spec: its tail
+            return Tail(2, 1)
         case _:
             return value + 1
 
@@ -167,8 +171,8 @@ def test_every_field_of_the_spec_is_part_of_every_key(name: str, changed: Spec) 
 def test_the_walk_over_the_spec_is_complete() -> None:
     found = {name for name, _ in _variants(_SPEC)}
     assert found >= {"source", "scorer.strength", "encode.color.range", "encode.threads"}
-    leaves = sum(len(fields(kind)) for kind in (Spec, ScorerSpec, Encode, Color))
-    assert len(found) == leaves - 3  # those that hold the other records
+    leaves = sum(len(fields(kind)) for kind in (Spec, ScorerSpec, Optimise, Encode, Color))
+    assert len(found) == leaves - 4  # those that hold the other records
 
 
 def test_a_segment_has_a_key_of_its_own_for_each_cut_and_precision() -> None:

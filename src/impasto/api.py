@@ -14,6 +14,7 @@ and the pieces, for those who build something else of them:
     checks = impasto.verify("clip.mp4", "painted.mp4")
 """
 
+import datetime as dt
 import hashlib
 import os
 from collections.abc import Callable
@@ -21,16 +22,20 @@ from pathlib import Path
 
 from impasto import run
 from impasto.config import load_settings
+from impasto.engines import together
 from impasto.media.probe import probe as _probe
+from impasto.media.publish import refuse
 from impasto.media.verify import Expectation
 from impasto.media.verify import verify as _verify
+from impasto.painting import refuse_knobs
 from impasto.plan import plan_chunks as plan
 from impasto.protocols import Scorer
-from impasto.records import Check, Event, Precision, Report, ScorerSpec, Settings, Source
+from impasto.records import Check, Event, Noted, Precision, Report, ScorerSpec, Settings, Source
 from impasto.request import Options, select_frames, target_size
 from impasto.runtimes.openvino import best_precision
 from impasto.scorers import open_scorer as _open_scorer
-from impasto.styles import find_style
+from impasto.styles import Blend, find_style
+from impasto.train.paintings import is_painting, learn_painting
 
 __all__ = ["Options", "open_scorer", "plan", "probe", "score", "stylize", "verify"]
 
@@ -38,7 +43,7 @@ __all__ = ["Options", "open_scorer", "plan", "probe", "score", "stylize", "verif
 def stylize(
     source: str | Path,
     *,
-    style: str,
+    style: str | Blend,
     target: str | Path | None = None,
     options: Options | None = None,
     settings: Settings | None = None,
@@ -47,8 +52,10 @@ def stylize(
     """Paint a video in a style, and prove that nothing was lost.
 
     Args:
-        source: the video.
-        style: name of a shipped or own style.
+        source: the video, or a picture.
+        style: name of a shipped or own style, or a blend of several: {"a": 0.7, "b": 0.3}. Its
+            weights are divided by their sum. The path of a picture of any painting is learned at
+            first use, from frames of the source.
         target: where the painting goes; `<stem>.<style>.<ext>` beside the source when None.
         options: everything else, as on the command line.
         settings: folders, stores and limits; from the environment and the user's file when None.
@@ -62,14 +69,32 @@ def stylize(
         RunFailed: it could not be finished; finished segments are kept for the next start.
         Interrupted: stopped by a signal; likewise.
     """
-    return run.stylize(
-        source,
-        style=style,
-        target=target,
-        options=options,
-        settings=settings or load_settings(os.environ),
-        on_event=on_event,
-    )
+    settings, options = settings or load_settings(os.environ), options or Options()
+
+    def paint() -> Report:
+        chosen = style
+        if isinstance(chosen, str) and options.method == "network" and is_painting(chosen):
+            refuse_knobs(options)  # now, not after the minutes that learning takes
+            if target is not None:
+                refuse(Path(target), force=options.force)
+            chosen = learn_painting(
+                Path(chosen),
+                quality=options.quality,
+                settings=settings,
+                source=Path(source),
+                today=dt.datetime.now(dt.UTC).date(),
+                report=lambda line: on_event(Noted(line)),
+            )
+        return run.stylize(
+            source,
+            style=chosen,
+            target=target,
+            options=options,
+            settings=settings,
+            on_event=on_event,
+        )
+
+    return together(paint, options.engine, options.workers, settings.surroundings.ranks)
 
 
 def score(
@@ -94,14 +119,19 @@ def score(
     Raises:
         RequestError, RunFailed, Interrupted: as `stylize` does.
     """
-    return run.score(
-        source,
-        model=model,
-        target=target,
-        options=options,
-        settings=settings or load_settings(os.environ),
-        on_event=on_event,
-    )
+    settings, options = settings or load_settings(os.environ), options or Options()
+
+    def paint() -> Report:
+        return run.score(
+            source,
+            model=model,
+            target=target,
+            options=options,
+            settings=settings,
+            on_event=on_event,
+        )
+
+    return together(paint, options.engine, options.workers, settings.surroundings.ranks)
 
 
 def probe(source: str | Path, *, settings: Settings | None = None) -> Source:
@@ -145,7 +175,7 @@ def verify(
 
 
 def open_scorer(
-    style: str,
+    style: str | Blend,
     *,
     width: int,
     height: int,
@@ -158,7 +188,7 @@ def open_scorer(
     """Return a style as a callable: uint8 RGB frames (N, height, width, 3) → the same shape.
 
     Args:
-        style: name of a shipped or own style.
+        style: a name or a blend, as in `stylize`; a painting must have been learned before.
         width: of the frames, pixels.
         height: of the frames, pixels.
         strength: 0 is the source, 1 the full style.

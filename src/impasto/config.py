@@ -5,12 +5,22 @@ environment: nothing below reads it. A variable wins over the file, the file ove
 
     styles      = "~/paintings"      # IMPASTO_STYLES       the user's own styles
     work        = "az://work/runs"   # IMPASTO_WORK         the system store, a path or URL
+    perceptual  = "vgg19"            # IMPASTO_PERCEPTUAL   what judges trainings: a name or a path
 
     [limits]                         # IMPASTO_MAX_PIXELS and so on
     max_pixels = 33_177_600
+
+    [prices]                         # of a machine, for --price small or --price small:spot
+    small = {per_hour = 0.5, spot_per_hour = 0.1}
+
+By the environment alone: IMPASTO_MPIEXEC, the command that starts MPI ranks, with its own options;
+IMPASTO_SCHEDULED_EVENTS, who announces that this machine goes: a URL, "off", or "auto" for Azure's
+endpoint where there is one; and what mpiexec and srun say to each process that they start.
 """
 
 import dataclasses
+import math
+import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,10 +29,20 @@ from typing import Any
 import platformdirs
 
 from impasto.errors import RequestError
+from impasto.fleet import Price
 from impasto.records import Limits, Settings
+from impasto.surroundings import Ranks, Surroundings
 
 PLACES = {"styles": "IMPASTO_STYLES", "work": "IMPASTO_WORK"}
 """Key of the file → environment variable, for everything that is a folder or a store."""
+
+_LAUNCHERS = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),  # Open MPI
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),  # MPICH, Intel MPI
+    ("PMIX_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+)
+"""Variables that hold rank, size and rank on the machine; the first that is set counts."""
 
 LIMITS = {field.name: f"IMPASTO_{field.name.upper()}" for field in dataclasses.fields(Limits)}
 
@@ -49,7 +69,46 @@ def load_settings(environ: Mapping[str, str], config_file: Path | None = None) -
         user_styles=Path(places["styles"] or data / "styles").expanduser(),
         system_store=_expanded(places["work"] or str(cache / "work")),
         limits=_limits(table.get("limits", {}), environ),
+        surroundings=Surroundings(
+            ranks=find_ranks(environ),
+            mpiexec=_command(environ, "IMPASTO_MPIEXEC"),
+            scheduled_events=_endpoint(environ, "IMPASTO_SCHEDULED_EVENTS"),
+        ),
+        cache=cache,
+        perceptual=environ.get("IMPASTO_PERCEPTUAL") or _perceptual(table, base),
+        prices=_prices(table.get("prices", {})),
     )
+
+
+def find_ranks(environ: Mapping[str, str]) -> Ranks | None:
+    """This process's place among those that mpiexec or srun started; None when it is alone."""
+    for rank, size, local_rank in _LAUNCHERS:
+        if not environ.get(rank, "").isdigit():
+            continue
+        count = environ.get(size, "")
+        if rank.startswith("SLURM") and count in {"", "1"}:
+            continue  # a shell of Slurm's: nothing was started together
+        place = environ.get(local_rank) or environ[rank]
+        return Ranks(
+            int(environ[rank]),
+            int(count) if count.isdigit() else None,
+            int(place) if place.isdigit() else 0,
+        )
+    return None
+
+
+def _command(environ: Mapping[str, str], variable: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(environ.get(variable, "")))
+    except ValueError as error:
+        raise RequestError(f"{variable} is no command: {error}") from None
+
+
+def _endpoint(environ: Mapping[str, str], variable: str) -> str:
+    value = environ.get(variable) or "auto"
+    if value not in {"auto", "off"} and not value.startswith(("http://", "https://")):
+        raise RequestError(f"{variable} must be auto, off or an http URL, got {value!r}")
+    return value
 
 
 def _default_file(environ: Mapping[str, str]) -> Path | None:
@@ -66,9 +125,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise RequestError(f"can't read the configuration {path}: {error.strerror}") from error
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
         raise RequestError(f"the configuration {path} is not TOML: {error}") from error
-    _only_known(table, {*PLACES, "limits"}, where=str(path))
-    if not isinstance(table.get("limits", {}), dict):
-        raise RequestError(f"{path}: limits must be a table [limits], got {table['limits']!r}")
+    _only_known(table, {*PLACES, "perceptual", "limits", "prices"}, where=str(path))
+    for name in ("limits", "prices"):
+        if not isinstance(table.get(name, {}), dict):
+            raise RequestError(f"{path}: {name} must be a table [{name}], got {table[name]!r}")
     _only_known(table.get("limits", {}), set(LIMITS), where=f"{path} [limits]")
     return table
 
@@ -93,6 +153,17 @@ def _place(table: dict[str, Any], key: str, base: Path) -> str | None:
     return str(base / Path(value).expanduser())
 
 
+def _perceptual(table: dict[str, Any], base: Path) -> str | None:
+    """A name stays as it is; a file that stands there counts from the configuration file."""
+    value = table.get("perceptual")
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value:
+        raise RequestError(f"perceptual must be a name or a path in quotes, got {value!r}")
+    path = base / Path(value).expanduser()
+    return str(path) if path.is_file() else value
+
+
 def _expanded(store: str) -> str:
     return store if "://" in store else str(Path(store).expanduser())
 
@@ -105,6 +176,23 @@ def _limits(table: dict[str, Any], environ: Mapping[str, str]) -> Limits:
         elif key in table:
             chosen[key] = _positive(table[key], name=key)
     return Limits(**chosen)
+
+
+def _prices(table: dict[str, Any]) -> dict[str, Price]:
+    prices = {}
+    for name, entry in table.items():
+        where = f"[prices] {name!r}"
+        if not isinstance(entry, dict) or "per_hour" not in entry:
+            raise RequestError(
+                f"{where} must read {{per_hour = 0.5, spot_per_hour = 0.1}}, got {entry!r}"
+            )
+        _only_known(entry, {"per_hour", "spot_per_hour"}, where=where)
+        for key, value in entry.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not (math.isfinite(value) and value >= 0):
+                raise RequestError(f"{where}: {key} must be a number from 0 up, got {value!r}")
+        prices[name] = Price(**entry)
+    return prices
 
 
 def _positive(value: object, *, name: str) -> int:

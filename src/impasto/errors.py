@@ -4,6 +4,7 @@
     ├── RequestError              exit code 2: the request is wrong; nothing was begun
     │   └── SourceRefused         the source can't be read, or breaks a limit
     ├── RunFailed                 the run could not finish; what is done is kept
+    │   └── EngineLost            an engine has no worker left; it may be started again
     ├── OutOfMemory               a device has no room; the scorer retries with less, then gives up
     └── Interrupted               exit code 130: stopped on request; the same command goes on
 
@@ -15,6 +16,8 @@ class ImpastoError(Exception):
     """The root: catch this to catch everything that Impasto raises on purpose."""
 
     exit_code = 1
+    told = False
+    """Whether another process has said it already, as rank 0 does for all."""
 
 
 class RequestError(ImpastoError):
@@ -29,6 +32,13 @@ class SourceRefused(RequestError):  # noqa: N818 - reads as what happened
 
 class RunFailed(ImpastoError):  # noqa: N818 - reads as what happened
     """The run could not finish; finished segments stay in the store."""
+
+
+class EngineLost(RunFailed):
+    """An engine has no worker left; what was not scored yet waits for another start."""
+
+    log = ""
+    """Everything known of its end."""
 
 
 class OutOfMemory(ImpastoError):  # noqa: N818 - the field's own term

@@ -1,6 +1,7 @@
 """Records as JSON, and the digests by which the store knows them."""
 
 import hashlib
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, TypeVar
 
@@ -34,7 +35,13 @@ def digest(value: Any) -> str:
 
 
 def run_id(spec: Spec) -> str:
-    """Name a run by everything its result depends on."""
+    """Name a run by everything its result depends on.
+
+    Chunks that were computed for a fleet are no part of the name: whoever asks for computed ones
+    finds the run, and in its plan the chunks of its first start.
+    """
+    if spec.tail is not None:
+        spec = replace(spec, chunk_frames=0, tail=None)
     return digest(spec)[:16]
 
 

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 
 from impasto.errors import RequestError
+from impasto.fleet import Tail
 from impasto.records import Chunk, Ledger
 
 _CHUNK_PIXELS = 30_000_000
@@ -16,11 +17,17 @@ def default_chunk_frames(*, width: int, height: int) -> int:
     return max(_SHORTEST, min(_LONGEST, _CHUNK_PIXELS // (width * height)))
 
 
-def plan_chunks(ledger: Ledger, *, start: int, stop: int, chunk_frames: int) -> tuple[Chunk, ...]:
+def plan_chunks(
+    ledger: Ledger, *, start: int, stop: int, chunk_frames: int, tail: Tail | None = None
+) -> tuple[Chunk, ...]:
     """Cut frames `[start, stop)` into chunks of about `chunk_frames`.
 
     A cut moves to the nearest keyframe where one is within a quarter of the length, so that few
     frames are decoded twice; where the source has none there, the cut stays.
+
+    With a `tail` the last chunks are shorter. Chunks come in batches, one for each worker, and a
+    batch is half of what is left (factoring: Hummel, Schonberg and Flynn, CACM 35(8), 1992), but
+    no chunk is longer than `chunk_frames` or shorter than `tail.shortest`.
 
     Raises:
         RequestError: `chunk_frames` is not positive, or the range is empty or outside the ledger.
@@ -29,18 +36,30 @@ def plan_chunks(ledger: Ledger, *, start: int, stop: int, chunk_frames: int) -> 
         raise RequestError(f"chunk_frames must be positive, got {chunk_frames}")
     if not 0 <= start < stop <= len(ledger):
         raise RequestError(f"no frames in [{start}, {stop}) of {len(ledger)}")
-    keyframes = [i for i in range(start + 1, stop) if ledger.keyframe[i]]
-    slack = chunk_frames // 4
-    cuts = [start]
-    while stop - cuts[-1] > chunk_frames + slack:
-        wanted = cuts[-1] + chunk_frames
+    keyframes = [i for i in range(1, stop) if ledger.keyframe[i]]
+    workers = tail.workers if tail is not None else 1
+    shortest = min(chunk_frames, tail.shortest) if tail is not None else chunk_frames
+    cuts, length = [start], chunk_frames
+    while True:
+        left = stop - cuts[-1]
+        if workers > 1 and (len(cuts) - 1) % workers == 0:
+            length = max(shortest, min(chunk_frames, -(-left // (2 * workers))))
+        slack = length // 4
+        if left <= length + slack:
+            break
+        wanted = cuts[-1] + length
         place = bisect_right(keyframes, wanted)
         near = [k for k in keyframes[max(0, place - 1) : place + 1] if abs(k - wanted) <= slack]
         cuts.append(min(near, key=lambda k: abs(k - wanted)) if near else wanted)
     return tuple(
-        Chunk(index, first, last, ledger.pts[seek_frame(ledger, first)])
+        Chunk(index, first, last, ledger.pts[_last_before(keyframes, first)])
         for index, (first, last) in enumerate(zip(cuts, [*cuts[1:], stop], strict=True))
     )
+
+
+def _last_before(keyframes: list[int], index: int) -> int:
+    place = bisect_right(keyframes, index)
+    return keyframes[place - 1] if place else 0
 
 
 def seek_frame(ledger: Ledger, index: int, *, back: int = 0) -> int:

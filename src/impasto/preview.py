@@ -20,7 +20,7 @@ from impasto.records import Frames, ScorerSpec, Settings, Source
 from impasto.request import select_frames
 from impasto.runtimes.openvino import best_precision
 from impasto.scorers import open_scorer
-from impasto.styles import find_style
+from impasto.styles import DEFAULT_QUALITY, Blend, find_style
 
 _SHEET_WIDTH = 1840
 """Pixels that the columns share; a tile stays between the two sizes below."""
@@ -47,10 +47,11 @@ class PreviewReport:
 def preview(
     source: str | Path,
     *,
-    styles: Sequence[str],
+    styles: Sequence[str | Blend],
     strengths: Sequence[float],
     target: Path,
     settings: Settings,
+    quality: str = DEFAULT_QUALITY,
     frames: int = 3,
     at: str | None = None,
     force: bool = False,
@@ -62,22 +63,24 @@ def preview(
 
     Args:
         source: the video.
-        styles: names of shipped or own styles.
+        styles: names of shipped or own styles, or blends of them.
         strengths: 0 is the source, 1 the full style.
         target: the PNG file.
         settings: folders and limits.
+        quality: which network, where a style has several.
         frames: how many scenes; fewer when the video has fewer frames.
         at: a time such as "12.5" or "00:01:02"; the frame shown then, and no other.
         force: overwrite an existing target.
 
     Raises:
-        RequestError: the source can't be read, no such style, a number out of range, or the target
-            exists.
+        RequestError: the source can't be read, no such style or quality, a number out of range,
+            or the target exists.
     """
     _check(styles, strengths, frames)
     if target.suffix.lower() != ".png":
         raise RequestError(f"a contact sheet is a .png file, got {str(target)!r}")
-    models = [find_style(name, user_styles=settings.user_styles)[1] for name in styles]
+    found = [find_style(each, quality, user_styles=settings.user_styles) for each in styles]
+    names = [style.name for style, _ in found]
     path = Path(source)
     refuse_source(target, path)
     with publishing(target, force=force) as unfinished:
@@ -88,11 +91,9 @@ def preview(
         else:
             chosen = [select_frames(probed.ledger, at, None)[0]]
         pictures = read_pictures(path, probed, chosen, settings)
-        painted = [
-            _paint(name, model, pictures) for name, model in zip(styles, models, strict=True)
-        ]
+        painted = [_paint(style.name, model, pictures) for style, model in found]
         times_s = [_time_s(probed, index) for index in chosen]
-        sheet = _lay_out(path, probed, times_s, pictures, styles, painted, strengths)
+        sheet = _lay_out(path, probed, times_s, pictures, names, painted, strengths)
         unfinished.write_bytes(encode_png(sheet))
     return PreviewReport(
         target=str(target),
@@ -100,7 +101,7 @@ def preview(
         height=sheet.shape[0],
         frames=tuple(chosen),
         times_s=tuple(float(time_s) for time_s in times_s),
-        styles=tuple(styles),
+        styles=tuple(names),
         strengths=tuple(strengths),
     )
 
@@ -134,7 +135,7 @@ def clock(time_s: Fraction) -> str:
     )
 
 
-def _check(styles: Sequence[str], strengths: Sequence[float], frames: int) -> None:
+def _check(styles: Sequence[str | Blend], strengths: Sequence[float], frames: int) -> None:
     if not styles:
         raise RequestError("a preview needs at least one style; see: impasto styles list")
     if not strengths or not all(0 <= strength <= 1 for strength in strengths):

@@ -1,7 +1,7 @@
 """The seams: what a scorer and an engine look like to the rest."""
 
 from collections.abc import Callable, Generator, Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from impasto.records import Chunk, Frames, Outcome, Progress, Task
 
@@ -10,7 +10,7 @@ class Scorer(Protocol):
     """Frames in, frames out; built once per worker process, called once per batch.
 
     What a frame becomes depends on that frame alone: neither on its batch nor on the number of
-    threads, so that one worker and a hundred give the same bytes.
+    threads, so that one worker and a hundred give the same bytes. (`Sequential` says otherwise.)
     """
 
     batch_size: int
@@ -29,6 +29,26 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class Sequential(Protocol):
+    """A scorer that starts each frame from the one before; its chunks are scored in their order.
+
+    What a chunk ends with stands in the store beside its segment, so a chunk's bytes depend on the
+    frames before it and on nothing else.
+    """
+
+    on_step: Callable[[float], None]
+    """Hears the share of the present frame that is done, from the thread that scores."""
+
+    def resume(self, state: bytes | None, /) -> None:
+        """Go on behind the frame that `state` was taken after; None starts anew."""
+        ...
+
+    def state(self) -> bytes:
+        """What the next frame starts from."""
+        ...
+
+
 class Engine(Protocol):
     """Where chunks run."""
 
@@ -42,5 +62,9 @@ class Engine(Protocol):
 
         A bad chunk is a Failed value, never an exception; a lost worker costs its chunk only.
         Closing the generator cancels what has not started and ends the workers.
+
+        Raises:
+            EngineLost: no worker is left. Chunks that were begun have failed; the others have no
+                outcome, and may be given to another call.
         """
         ...

@@ -8,6 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from impasto.fleet import Cost, Price, Tail
+from impasto.surroundings import Surroundings
+
 Frames = NDArray[np.uint8]
 """RGB pictures, uint8, (N, H, W, 3), C-contiguous."""
 
@@ -20,8 +23,7 @@ Codec = Literal["h264", "h265", "av1", "vp9", "ffv1"]
 class Limits:
     """What a stranger's file may ask for at most; checked before anything is decoded."""
 
-    max_pixels: int = 8192 * 4352
-    """Per frame: DCI 8K with room for coding blocks."""
+    max_pixels: int = 8192 * 4352  # per frame: DCI 8K with room for coding blocks
     max_frames: int = 5_000_000
     max_streams: int = 64
     max_duration_s: int = 24 * 3600
@@ -36,6 +38,12 @@ class Settings:
     system_store: str
     """URL or path of the system store."""
     limits: Limits = Limits()
+    surroundings: Surroundings = Surroundings()  # noqa: RUF009 - frozen
+    cache: Path | None = None
+    """Where fetched networks are kept; None fetches nothing."""
+    perceptual: str | None = None
+    """Name or path of the network that judges trainings; None for the default."""
+    prices: dict[str, Price] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +66,7 @@ class StreamInfo:
     """One stream of a container."""
 
     index: int
-    kind: str
-    """video, audio, subtitle, data or attachment."""
+    kind: str  # video, audio, subtitle, data or attachment
     codec: str
     language: str = ""
     """ISO 639 code; empty where it is not said, which some containers write as "und"."""
@@ -167,6 +174,24 @@ class Encode:
     """Encoders give other bytes on other thread counts, so it is fixed and part of the key."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimise:
+    """How frames are painted by optimisation, without a network of the style's own.
+
+    The weights belong to losses that are ratios: 1 is as far from the painting, or from the scene,
+    as a blank picture.
+    """
+
+    steps: int = 40
+    """Iterations of L-BFGS per frame, and as many at each coarser scale of a first frame."""
+    style_weight: float = 1.0
+    content_weight: float = 0.05
+    temporal_weight: float = 20.0
+    """Of the mean squared distance, 0..1, from the frame before as optical flow moves it."""
+    painting_size: int | None = None
+    """Longer side in pixels that the painting, and its strokes, get; None takes the frame's."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScorerSpec:
     """Which network, and how it is applied; every field is part of the run's id."""
@@ -174,12 +199,15 @@ class ScorerSpec:
     name: str
     """The style's or the model file's name: for people, and for the target's name."""
     model: str
-    """SHA-256 of the ONNX file; its bytes lie in the system store under models/."""
+    """SHA-256 of the ONNX file, or of the archive that an optimisation works from (a painting and a
+    perceptual network); its bytes lie in the system store under models/."""
     strength: float = 1.0
     """0 is the source, 1 is the full style."""
     keep_colors: bool = False
     pixels: PixelScale = "0..255"
     """The numbers that the network takes and gives for black and white."""
+    optimise: Optimise | None = None
+    """None applies a network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +239,7 @@ class Spec:
     on_error: Literal["fail", "pass-through"] = "fail"
     software: str = ""
     """Versions and processor extension: another encoder's segments must not be joined to these."""
+    tail: Tail | None = None  # computed for a fleet with chunk_frames, which is 0 until then
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,17 +256,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker needs, as data: it opens the store, the source and the scorer itself."""
+    """What a worker needs, as data: it opens source, scorer and `system`, the store, itself."""
 
     run_id: str
-    source: str
-    """Path or URL of the source."""
+    source: str  # path or URL
     system: str
-    """URL of the system store."""
     device: str = "cpu"
     streams: int = 0
     """Frames scored at the same time, one core each; 0 takes every core."""
     limits: Limits = Limits()
+    scheduled_events: str = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +277,8 @@ class Progress:
     frames_done: int
     stage_s: dict[str, float]
     """Busy seconds of this chunk's stages so far: decode, score, encode."""
+    of_next: float = 0.0
+    """Share of the next frame that is done, 0..1, where a frame takes long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,12 +304,11 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A chunk could not be scored this time."""
+    """A chunk could not be scored this time; `error` is one line."""
 
     chunk: int
     worker: str
     error: str
-    """One line."""
     lost_worker: bool = False
     """The worker's process went away: the chunk itself may be blameless."""
     retriable: bool = True
@@ -315,6 +344,22 @@ class Noted:
     """Something that a person should know now; it stands in the report too."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStep:
+    """One iteration of a training is done."""
+
+    iteration: int
+    iterations: int
+    """That there will be at most."""
+    losses: dict[str, float]
+    """By name, and their weighted sum as "total"; on this iteration's crops, without a unit."""
+    best: float | None
+    """Lowest total on the held-out photographs so far."""
+    best_iteration: int | None
+    preview: str
+    """Path of the picture that shows how far it is."""
 
 
 Event = StageBegan | Planned | Progress | Done | Failed | Noted
@@ -370,3 +415,5 @@ class Report:
     """Largest resident sizes of the driver and its workers, added up."""
     frame_s: dict[str, float] = field(default_factory=dict)
     """Seconds of scoring per frame: minimum, median and maximum."""
+    restarts: int = 0
+    cost: Cost | None = None

@@ -1,5 +1,6 @@
 """From what a person asks for to the spec of a run: sizes, times, codecs, the target's name."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,9 +14,13 @@ from impasto.media.publish import refuse, refuse_source
 from impasto.media.stitch import MUXERS, unsupported
 from impasto.plan import default_chunk_frames
 from impasto.records import Codec, Encode, Ledger, Limits, PixelScale, ScorerSpec, Source, Spec
-from impasto.runtimes import cpu
+from impasto.runtimes import cpu, onnx_file
+from impasto.scorers.optimise import check_frames
+from impasto.scorers.optimise import software as optimising_software
 
 _MAX_SIDE = 16384
+_OPTIMISED_FRAMES = 12
+"""Per chunk: each takes seconds to minutes, and a chunk is what an interruption costs."""
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}")
 
 
@@ -33,6 +38,16 @@ class Options:
     """"12.5", "90s" or "00:01:02.5" after the first frame; None is the beginning."""
     end: str | None = None
     """Likewise; the frame at that moment is no longer part of it."""
+    method: Literal["network", "optimise"] = "network"
+    """What paints: a trained network, or an optimisation of each frame's pixels (Gatys et al.)."""
+    steps: int | None = None
+    """Of "optimise" alone, as are the next five; None takes the default in `records.Optimise`."""
+    style_weight: float | None = None
+    content_weight: float | None = None
+    temporal_weight: float | None = None
+    painting_size: int | None = None
+    perceptual: str | None = None
+    """Name or path of the perceptual network; None takes the configured one, or VGG-19."""
     quality: str = "balanced"
     pixels: PixelScale = "0..255"
     """What a model of one's own takes and gives; styles know it themselves."""
@@ -40,13 +55,21 @@ class Options:
     """None takes what the container is for: h264, or vp9 in WebM."""
     crf: int | None = None
     preset: str | None = None
-    engine: str = "local"
+    engine: str | None = None
+    """None takes "mpi" among ranks that mpiexec or srun started, or else "local"."""
     workers: int | None = None
     device: str = "auto"
     precision: Literal["auto", "f32", "bf16", "f16"] = "auto"
-    chunk_frames: int | None = None
-    """None takes what suits the picture's size."""
+    chunk_frames: int | Literal["auto"] | None = None
+    """None takes what suits the picture's size; "auto" computes what suits the workers, from what a
+    trial takes. The first start's answer holds for every resume."""
+    preemptions_per_hour: float = 0.0
+    """How often a worker's machine is taken away; for "auto" alone."""
+    price: str | None = None
+    """Of a machine for an hour, to price the run: a number, or a name in [prices]."""
     on_error: Literal["fail", "pass-through"] = "fail"
+    restarts: int = 0
+    """Times that an engine without any worker left is started again."""
     work: str | None = None
     """URL or path of the system store; None takes the configured one."""
     keep: bool = False
@@ -62,8 +85,8 @@ class Request:
     source: Path
     target: Path | None
     scorer: ScorerSpec
-    asked: dict[str, str]
-    """{"style": …} or {"model": …}, as given, to ask again on resume."""
+    asked: dict[str, Any]
+    """{"style": name or weights} or {"model": path}, as given, to ask again on resume."""
     options: Options
 
 
@@ -84,16 +107,16 @@ def resolve(request: Request, source: Source, *, max_pixels: int = Limits().max_
         RequestError: they don't go together, or the target exists.
     """
     options = request.options
-    if options.device not in {"auto", "cpu"}:
-        raise RequestError(
-            f"device {options.device!r} is not supported by this version; use auto or cpu"
-        )
+    refuse_device(options)
     start, stop = select_frames(source.ledger, options.start, options.end)
     width, height = target_size(source, options.size)
     if width * height > max_pixels:
         raise RequestError(
             f"{width}x{height} is over the limit of {max_pixels} pixels (max_pixels)"
         )
+    optimised = request.scorer.optimise is not None
+    if optimised:
+        check_frames(width, height)
     target, codec, notes = _target(request, source)
     encode, more = choose_encode(
         source, codec=codec, crf=options.crf, preset=options.preset, width=width, height=height
@@ -106,18 +129,63 @@ def resolve(request: Request, source: Source, *, max_pixels: int = Limits().max_
         encode=encode,
         start=start,
         stop=stop,
-        chunk_frames=options.chunk_frames or default_chunk_frames(width=width, height=height),
+        chunk_frames=_chunk_frames(options.chunk_frames, encode, optimised=optimised),
         precision=options.precision,
         on_error=options.on_error,
-        software=_software(),
+        software=software(request.scorer),
     )
     return Resolved(spec, target, options.force, (*notes, *more))
 
 
-def _software() -> str:
+def _chunk_frames(asked: int | Literal["auto"] | None, encode: Encode, *, optimised: bool) -> int:
+    """The chunk size; 0 where it is to be computed."""
+    if isinstance(asked, int):
+        return asked
+    if optimised:  # its chunks are scored one after the other, whoever is there
+        return _OPTIMISED_FRAMES
+    if asked == "auto":
+        return 0
+    return default_chunk_frames(width=encode.width, height=encode.height)
+
+
+def refuse_device(options: Options) -> None:
+    """Raise RequestError when the device asked for is none that executes networks here."""
+    if options.device not in {"auto", "cpu"}:
+        raise RequestError(
+            f"device {options.device!r} is not supported by this version; use auto or cpu"
+        )
+
+
+def scorer_spec(
+    name: str, model: bytes, options: Options, *, pixels: PixelScale = "0..255"
+) -> ScorerSpec:
+    """What is applied: `model` under the name `name`, with the strength and colours asked for."""
+    digest = hashlib.sha256(model).hexdigest()
+    return ScorerSpec(name, digest, options.strength, options.keep_colors, pixels)
+
+
+def software(scorer: ScorerSpec) -> str:
     """Name what else decides about bits: versions, and the processor's arithmetic."""
     packages = [f"{name} {version(name)}" for name in ("impasto", "av", "openvino")]
+    if scorer.optimise is not None:
+        packages.append(optimising_software())
     return ", ".join([*packages, cpu.extension()])
+
+
+def read_model(path: Path) -> bytes:
+    """Return the bytes of an ONNX file.
+
+    Raises:
+        RequestError: it is not a file, too large, or can't be read.
+    """
+    try:
+        if not path.is_file():
+            raise RequestError(f"can't read the model {str(path)!r}: it is not a file")
+        if path.stat().st_size > onnx_file.MAX_BYTES:
+            raise RequestError(f"{str(path)!r} is larger than {onnx_file.MAX_BYTES >> 20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"can't read the model {str(path)!r}: {error.strerror}") from error
 
 
 def _target(request: Request, source: Source) -> tuple[Path, Codec, list[str]]:

@@ -4,18 +4,23 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Collection, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from impasto.attempts import Attempts, Scored
 from impasto.engines import open_engine
-from impasto.errors import Interrupted, RequestError, RunFailed
+from impasto.errors import RunFailed
+from impasto.fleet import Cost, Fleet, cost_of, find_price
 from impasto.keys import from_json, run_id, segment_key, to_json
 from impasto.media.probe import file_digest, probe
 from impasto.media.publish import publishing, refuse
+from impasto.media.still import is_still
 from impasto.media.stitch import MUXERS, stitch
 from impasto.media.verify import Expectation, verify
+from impasto.painting import prepare, refuse_knobs
+from impasto.picture import paint_picture
 from impasto.protocols import Engine
 from impasto.records import (
     Check,
@@ -23,30 +28,25 @@ from impasto.records import (
     ChunkCounts,
     Done,
     Event,
-    Failed,
     Noted,
     Plan,
     Planned,
-    Progress,
     Report,
     ScorerSpec,
     Settings,
     StageBegan,
     Task,
 )
-from impasto.request import Options, Request, Resolved, as_json, resolve
-from impasto.runtimes import onnx_file
+from impasto.request import Options, Request, Resolved, as_json, read_model, resolve, scorer_spec
 from impasto.runtimes.rehearse import rehearse
-from impasto.settle import precision_notes, settle_plan
+from impasto.settle import chunk_notes, precision_notes, settle_plan
 from impasto.stopping import Stopping
 from impasto.stores import Store, open_store
-from impasto.styles import find_style
+from impasto.styles import Blend, find_style
+from impasto.timesheet import Timesheet
 from impasto.worker import peak_memory_mb, worker_name
 
 __all__ = ["Options", "score", "stylize"]
-
-_ATTEMPTS = 3
-"""Times that a chunk is tried before the run fails."""
 
 
 def ignore(_: Event) -> None:
@@ -56,7 +56,7 @@ def ignore(_: Event) -> None:
 def stylize(
     source: str | Path,
     *,
-    style: str,
+    style: str | Blend,
     target: str | Path | None = None,
     options: Options | None = None,
     settings: Settings,
@@ -65,8 +65,9 @@ def stylize(
     """Paint a video in a style, and prove that nothing was lost.
 
     Args:
-        source: the video.
-        style: name of a shipped or own style.
+        source: the video, or a picture.
+        style: name of a shipped or own style, or several names with their weights; with the method
+            "optimise", path of a picture of the painting.
         target: where the painting goes; `<stem>.<style>.<ext>` beside the source when None.
         options: everything else.
         settings: folders, stores and limits.
@@ -81,8 +82,15 @@ def stylize(
         Interrupted: stopped by a signal; likewise.
     """
     options = options or Options()
-    found, model = find_style(style, options.quality, user_styles=settings.user_styles)
-    return _run(source, found.name, model, target, {"style": style}, options, settings, on_event)
+    if options.method == "optimise":
+        scorer, model = prepare(style, options, settings, lambda line: on_event(Noted(line)))
+        asked: dict[str, Any] = {"style": str(Path(str(style)).absolute())}
+    else:
+        refuse_knobs(options)
+        found, model = find_style(style, options.quality, user_styles=settings.user_styles)
+        scorer = scorer_spec(found.name, model, options)
+        asked = {"style": style if isinstance(style, str) else dict(style)}
+    return _run(source, scorer, model, target, asked, options, settings, on_event)
 
 
 def score(
@@ -109,31 +117,34 @@ def score(
     """
     path = Path(model).absolute()
     asked = {"model": str(path)}
-    network = _read_model(path)
+    network = read_model(path)
     rehearse(network)  # in a process of its own: a crafted file can crash the one that reads it
     options = options or Options()
-    return _run(source, path.stem, network, target, asked, options, settings, on_event)
+    scorer = scorer_spec(path.stem, network, options, pixels=options.pixels)
+    return _run(source, scorer, network, target, asked, options, settings, on_event)
 
 
 def _run(
     source: str | Path,
-    name: str,
+    scorer: ScorerSpec,
     model: bytes,
     target: str | Path | None,
-    asked: dict[str, str],
+    asked: dict[str, Any],
     options: Options,
     settings: Settings,
     on_event: Callable[[Event], None],
 ) -> Report:
-    scorer = ScorerSpec(
-        name,
-        hashlib.sha256(model).hexdigest(),
-        strength=options.strength,
-        keep_colors=options.keep_colors,
-        pixels=options.pixels if "model" in asked else "0..255",
-    )
     request = Request(Path(source), Path(target) if target else None, scorer, asked, options)
-    engine = open_engine(options.engine, workers=options.workers)
+    if is_still(request.source):
+        return paint_picture(request, model, settings, on_event)
+    per_hour = find_price(options.price, settings.prices).per_hour if options.price else None
+    engine = Timesheet(
+        open_engine(
+            options.engine,
+            workers=1 if scorer.optimise else options.workers,
+            surroundings=settings.surroundings,
+        )
+    )
     store = open_store(options.work or settings.system_store)
     log = _Log(on_event)
     if request.target is not None:
@@ -145,8 +156,9 @@ def _run(
             log.note(*probed.damage, *resolved.notes)
         stopping.here("the source was probed")
         with log.stage("plan"):
-            plan = settle_plan(store, resolved.spec, probed, request.source, model, settings)
-            log.note(*precision_notes(plan))
+            fleet = _fleet(engine, options)
+            plan = settle_plan(store, resolved.spec, probed, request.source, model, settings, fleet)
+            log.note(*precision_notes(plan), *chunk_notes(plan))
         stopping.here("the plan was made")
         run = _Run(request, resolved, settings, store, plan, log)
         run.put("request.json", as_json(request, resolved.target))
@@ -155,22 +167,19 @@ def _run(
         with publishing(resolved.target, force=resolved.force) as unfinished:
             run.stitch(unfinished)
             checks = run.verify(unfinished)
-    report = run.report(engine, scored, checks)
+    report = run.report(engine, scored, checks, per_hour)
     run.put("report.json", report)
     if not options.keep:
         run.forget_segments()
     return report
 
 
-def _read_model(path: Path) -> bytes:
-    try:
-        if not path.is_file():
-            raise RequestError(f"can't read the model {str(path)!r}: it is not a file")
-        if path.stat().st_size > onnx_file.MAX_BYTES:
-            raise RequestError(f"{str(path)!r} is larger than {onnx_file.MAX_BYTES >> 20} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        raise RequestError(f"can't read the model {str(path)!r}: {error.strerror}") from error
+def _fleet(engine: Engine, options: Options) -> Fleet:
+    """Whom computed chunks suit: workers here share the machine, MPI ranks may have their own."""
+    nodes, sharing = (engine.workers, 1) if engine.name == "mpi" else (1, engine.workers)
+    return Fleet(
+        nodes=nodes, workers_per_node=sharing, preemptions_per_hour=options.preemptions_per_hour
+    )
 
 
 class _Log:
@@ -200,24 +209,6 @@ class _Log:
         self.stage_s[name] = time.perf_counter() - before
 
 
-def _until(stopping: Stopping, chunks: list[Chunk]) -> Generator[Chunk]:
-    for chunk in chunks:
-        if stopping.requested:
-            return
-        yield chunk
-
-
-@dataclass(slots=True)
-class _Scored:
-    """What became of the chunks."""
-
-    done: dict[int, Done]
-    reused: frozenset[int] = frozenset()
-    """Chunks that an earlier start had done."""
-    retried: int = 0
-    failed: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class _Run:
     """A run whose plan is settled."""
@@ -236,58 +227,28 @@ class _Run:
     def put(self, name: str, record: Any) -> None:
         self.store.put(f"runs/{self.id}/{name}", to_json(record))
 
-    def score(self, engine: Engine, stopping: Stopping) -> _Scored:
+    def score(self, engine: Engine, stopping: Stopping) -> Scored:
         """Have the engine score every chunk that has no segment yet; try a failed one again."""
         plan, log = self.plan, self.log
-        scored = _Scored(self._finished())
+        scored = Scored(self._finished())
         scored.reused = frozenset(scored.done)
         log.hear(StageBegan("score"))
         log.hear(
             Planned(self.id, plan.source, plan.chunks, tuple(scored.done), engine.name,
                     engine.workers, plan.precision)
         )  # fmt: skip
-        waiting = [chunk for chunk in plan.chunks if chunk.index not in scored.done]
-        failed: list[Failed] = []
-        told = False
-
-        def hear(progress: Progress) -> None:
-            nonlocal told
-            if stopping.requested and not told:
-                told = True
-                log.hear(Noted("finishing what is begun; Ctrl-C again stops at once"))
-            log.hear(progress)
-
-        for attempt in range(1, _ATTEMPTS + 1):
-            failed = []
-            with contextlib.closing(
-                engine.map(self._task(), _until(stopping, waiting), hear)
-            ) as outcomes:
-                for outcome in outcomes:
-                    log.hear(outcome)
-                    match outcome:
-                        case Done():
-                            scored.done[outcome.chunk] = outcome
-                            log.note(*outcome.notes)
-                        case Failed():
-                            failed.append(outcome)
-                            self.put(f"logs/{outcome.chunk:06d}-{attempt}.json", outcome)
-            scored.failed += len(failed)
-            if stopping.requested:
-                raise Interrupted(
-                    f"stopped with {len(scored.done)} of {len(plan.chunks)} chunks done; "
-                    "the same command goes on from there"
-                )
-            waiting = [chunk for chunk in plan.chunks if chunk.index not in scored.done]
-            if not waiting:
-                return scored
-            if attempt == _ATTEMPTS or not all(outcome.retriable for outcome in failed):
-                break
-            scored.retried += len(waiting)
-        bad = plan.chunks[failed[0].chunk]
-        raise RunFailed(
-            f"chunk {bad.index} (frames {bad.start} to {bad.stop - 1}) failed {attempt} times: "
-            f"{failed[0].error}; see impasto runs logs {self.id}"
+        attempts = Attempts(
+            engine,
+            self._task(),
+            plan,
+            self.request.options.restarts,
+            stopping,
+            log.hear,
+            log.note,
+            self.put,
         )
+        attempts.make(scored)
+        return scored
 
     def _task(self) -> Task:
         return Task(
@@ -295,6 +256,7 @@ class _Run:
             source=str(self.request.source.absolute()),
             system=self.store.url,
             limits=self.settings.limits,
+            scheduled_events=self.settings.surroundings.scheduled_events,
         )
 
     def _finished(self) -> dict[int, Done]:
@@ -361,7 +323,13 @@ class _Run:
                 raise RunFailed(f"{str(source)!r} changed during the run; run again")
         return checks
 
-    def report(self, engine: Engine, scored: _Scored, checks: tuple[Check, ...]) -> Report:
+    def report(
+        self,
+        engine: Timesheet,
+        scored: Scored,
+        checks: tuple[Check, ...],
+        per_hour: float | None,
+    ) -> Report:
         """Sum up what was done."""
         plan, done = self.plan, scored.done.values()
         frames, wall_s = plan.spec.stop - plan.spec.start, self.log.wall_s
@@ -383,7 +351,7 @@ class _Run:
             replaced_frames=sum(len(d.replaced) for d in done),
             engine=engine.name,
             workers=engine.workers,
-            runtime="openvino",
+            runtime="openvino" if plan.spec.scorer.optimise is None else "pytorch",
             device=next(d.device for d in done),
             precision=plan.precision,
             stage_s={name: round(seconds, 3) for name, seconds in stage_s.items()},
@@ -393,7 +361,15 @@ class _Run:
             gate_db=plan.gate_db,
             peak_memory_mb=_peak_memory_mb([d for d in done if d.chunk not in scored.reused]),
             frame_s={"min": per_frame[0], "median": median(per_frame), "max": per_frame[-1]},
+            restarts=scored.restarts,
+            cost=self._cost(engine, per_hour),
         )
+
+    def _cost(self, engine: Timesheet, per_hour: float | None) -> Cost:
+        """Everything that no worker did was done by one machine, this one."""
+        alone_s = sum(self.log.stage_s.values())
+        used = cost_of({**engine.node_s(), "driver": alone_s}, per_hour)
+        return replace(used, workers=engine.times())
 
     def forget_segments(self) -> None:
         """Remove the segments: the target is finished and proven."""

@@ -1,18 +1,23 @@
 """What the first start of a run decides for every resume: the chunks and the precision."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from impasto.errors import RequestError, RunFailed
+from impasto.fleet import Fleet, Work, best_chunk_frames, best_tail
 from impasto.keys import from_json, run_id, to_json
 from impasto.media.decode import FrameReader
-from impasto.media.pixels import RgbReader
+from impasto.media.pixels import Picture, RgbReader
 from impasto.plan import plan_chunks
-from impasto.records import Plan, Precision, Settings, Source, Spec
+from impasto.records import Plan, Precision, ScorerSpec, Settings, Source, Spec
 from impasto.runtimes.openvino import best_precision, supported_precisions
 from impasto.scorers import gate_db
 from impasto.stores import Store
+from impasto.trial import try_out
 from impasto.worker import model_key
 
 _GATE_DB = 40.0
@@ -20,7 +25,13 @@ _GATE_DB = 40.0
 
 
 def settle_plan(
-    store: Store, spec: Spec, source: Source, path: Path, model: bytes, settings: Settings
+    store: Store,
+    spec: Spec,
+    source: Source,
+    path: Path,
+    model: bytes,
+    settings: Settings,
+    fleet: Fleet | None = None,
 ) -> Plan:
     """Read the run's plan back from the store, or make it and put it there.
 
@@ -31,6 +42,7 @@ def settle_plan(
         path: the source.
         model: bytes of the ONNX file; put into the store for the workers.
         settings: limits.
+        fleet: whom chunks are cut for where `spec` says that they are to be computed.
 
     Raises:
         RequestError: the model can't be used, or the run was begun in a precision that this
@@ -38,13 +50,19 @@ def settle_plan(
         RunFailed: the plan in the store is damaged.
     """
     key = f"runs/{run_id(spec)}/plan.json"
-    store.put(model_key(spec.scorer.model), model)  # whole, whatever a power cut left there
+    store.put(model_key(spec.scorer), model)  # whole, whatever a power cut left there
     try:
         plan = from_json(store.get(key), Plan)
     except FileNotFoundError:
-        precision, gate = _settle_precision(spec, source, path, model, settings)
+        precision, gate = settle_precision(spec, source, path, model, settings)
+        if spec.chunk_frames == 0:
+            spec = _fit(spec, source, path, model, precision, settings, fleet or Fleet())
         chunks = plan_chunks(
-            source.ledger, start=spec.start, stop=spec.stop, chunk_frames=spec.chunk_frames
+            source.ledger,
+            start=spec.start,
+            stop=spec.stop,
+            chunk_frames=spec.chunk_frames,
+            tail=spec.tail,
         )
         plan = Plan(spec, source, chunks, precision, gate)
         store.put_new(key, to_json(plan))
@@ -61,21 +79,76 @@ def settle_plan(
     return plan
 
 
-def _settle_precision(
+def _fit(
+    spec: Spec,
+    source: Source,
+    path: Path,
+    model: bytes,
+    precision: Precision,
+    settings: Settings,
+    fleet: Fleet,
+) -> Spec:
+    """Compute the chunk size that suits the fleet, from what a trial on this machine takes."""
+    trial = try_out(
+        path,
+        source,
+        spec,
+        model,
+        precision,
+        limits=settings.limits,
+        workers=fleet.workers_per_node,
+    )
+    work = Work(frame_s=trial.frame_s, chunk_s=trial.chunk_s, start_s=trial.start_s)
+    frames = best_chunk_frames(work, fleet, spec.stop - spec.start)
+    return replace(spec, chunk_frames=frames, tail=best_tail(work, fleet, frames))
+
+
+def settle_precision(
     spec: Spec, source: Source, path: Path, model: bytes, settings: Settings
 ) -> tuple[Precision, float | None]:
-    """Choose the precision, and prove it on the first frame that the run will score."""
-    wanted: Precision = best_precision() if spec.precision == "auto" else spec.precision
-    if wanted == "f32":
-        return "f32", None
+    """Choose the precision, and prove it on the first frame that the run will score.
+
+    Returns:
+        The precision, and the frame's PSNR in dB against f32; None where it is f32 itself.
+    """
     encode = spec.encode
-    with FrameReader(path, source, limits=settings.limits) as reader:
-        (frame,) = reader.read(spec.start, spec.start + 1)
-        picture = RgbReader(source, width=encode.width, height=encode.height)(frame)
-    gate = gate_db(
-        spec.scorer, model, np.ascontiguousarray(picture), precision=wanted,
-    )  # fmt: skip
+
+    def first() -> Picture:
+        with FrameReader(path, source, limits=settings.limits) as reader:
+            (frame,) = reader.read(spec.start, spec.start + 1)
+            return RgbReader(source, width=encode.width, height=encode.height)(frame)
+
+    return choose_precision(spec.precision, spec.scorer, model, first)
+
+
+def choose_precision(
+    asked: str, scorer: ScorerSpec, model: bytes, picture: Callable[[], Picture]
+) -> tuple[Precision, float | None]:
+    """Choose the precision that `picture` can be scored in, and its PSNR in dB against f32.
+
+    Args:
+        asked: "auto" or a precision.
+        scorer: what is applied.
+        model: bytes of the ONNX file.
+        picture: gives the RGB picture, where it is needed.
+    """
+    wanted = best_precision() if asked == "auto" else cast("Precision", asked)
+    if wanted == "f32" or scorer.optimise is not None:
+        return "f32", None
+    gate = gate_db(scorer, model, np.ascontiguousarray(picture()), precision=wanted)
     return (wanted if gate >= _GATE_DB else "f32"), gate
+
+
+def chunk_notes(plan: Plan) -> list[str]:
+    """Which chunk size was computed, where one was."""
+    spec = plan.spec
+    if spec.tail is None:
+        return []
+    workers = f"{spec.tail.workers} worker{'' if spec.tail.workers == 1 else 's'}"
+    finer = f", down to {spec.tail.shortest} at the end" if spec.tail.workers > 1 else ""
+    return [
+        f"chunks of {spec.chunk_frames} frames{finer}, computed for {workers} when the run began"
+    ]
 
 
 def precision_notes(plan: Plan) -> list[str]:

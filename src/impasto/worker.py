@@ -27,8 +27,8 @@ from impasto.keys import from_json, segment_key, to_json
 from impasto.media.decode import FrameReader
 from impasto.media.encode import encode_segment
 from impasto.media.pixels import Picture, RgbReader, YuvWriter
-from impasto.protocols import Scorer
-from impasto.records import Chunk, Done, Failed, Outcome, Plan, Progress, Task
+from impasto.protocols import Scorer, Sequential
+from impasto.records import Chunk, Done, Failed, Outcome, Plan, Progress, ScorerSpec, Task
 from impasto.scorers import open_scorer
 from impasto.stores import Store, open_store
 
@@ -115,9 +115,9 @@ def _session(task: Task) -> _Session:
     store = open_store(task.system)
     plan = from_json(store.get(f"runs/{task.run_id}/plan.json"), Plan)
     encode, scorer = plan.spec.encode, plan.spec.scorer
-    model = store.get(model_key(scorer.model))
+    model = store.get(model_key(scorer))
     if hashlib.sha256(model).hexdigest() != scorer.model:
-        raise RunFailed(f"the model {model_key(scorer.model)} was damaged in the store; remove it")
+        raise RunFailed(f"the model {model_key(scorer)} was damaged in the store; remove it")
     opened = open_scorer(
         scorer,
         model,
@@ -136,9 +136,9 @@ def _session(task: Task) -> _Session:
     )
 
 
-def model_key(digest: str) -> str:
+def model_key(scorer: ScorerSpec) -> str:
     """Key of a model's bytes in the system store."""
-    return f"models/{digest}.onnx"
+    return f"models/{scorer.model}.{'onnx' if scorer.optimise is None else 'npz'}"
 
 
 def worker_name() -> str:
@@ -201,6 +201,11 @@ def _score(
         encoding = pool.submit(_encode, session, painted, clock)
         try:
             last_word = started
+            if isinstance(scorer, Sequential):
+                scorer.resume(_state_before(session, chunk))
+                scorer.on_step = lambda share: on_progress(
+                    Progress(chunk.index, name, len(frame_s), dict(clock.stage_s), share)
+                )
             while pictures := decoded.take(scorer.batch_size):
                 first = chunk.start + len(frame_s)
                 before = clock.stage_s["score"]
@@ -236,10 +241,26 @@ def _score(
         peak_memory_mb=peak_memory_mb(),
     )
     key = segment_key(plan, chunk)
+    if isinstance(scorer, Sequential):
+        session.store.put(f"{key}.state", scorer.state())
     # The record goes first: a segment that is listed always has one.
     session.store.put(f"{key}.json", to_json(done))
     session.store.put_new(f"{key}.mkv", segment)
     return done
+
+
+def _state_before(session: _Session, chunk: Chunk) -> bytes | None:
+    """What the chunk before left for this one; None for the first."""
+    if chunk.index == 0:
+        return None
+    try:
+        return session.store.get(
+            f"{segment_key(session.plan, session.plan.chunks[chunk.index - 1])}.state"
+        )
+    except FileNotFoundError:
+        raise RunFailed(
+            f"chunk {chunk.index} starts from chunk {chunk.index - 1}, which is not scored yet"
+        ) from None
 
 
 def _decode(session: _Session, chunk: Chunk, out: _Channel[Picture], clock: _Clock) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from impasto.cli import pages, runs, shell, styles, video
+from impasto.cli import estimate, pages, runs, shell, styles, video
 from impasto.cli.doctor import doctor
 
 __all__ = ["app", "main"]
@@ -50,6 +50,7 @@ def _root(
 
 
 video.register(app)
+estimate.register(app)
 app.add_typer(styles.app, name="styles")
 app.add_typer(runs.app, name="runs")
 app.command(cls=pages.Command)(doctor)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from impasto.cli.look import Glyphs, glyphs, gradient
 from impasto.cli.progress import STAGES, RunProgress, State
-from impasto.cli.text import clean, clock, count, middle, plural, span
+from impasto.cli.text import clean, clock, count, middle, pace, plural, span
 from impasto.records import Event, Failed, Noted
 
 LINE_EVERY_S = 10.0
@@ -97,7 +97,7 @@ def _sentence(progress: RunProgress, now_s: float) -> str:
         return stage
     words = [f"{stage} {progress.frames_done} of {progress.frames_total} frames"]
     if (rate := progress.rate(now_s)) is not None:
-        words.append(f"{rate:.1f} fps")
+        words.append(" ".join(pace(rate)))
     if (left_s := progress.left_s(now_s)) is not None:
         words.append(f"{clock(left_s)} left")
     return ", ".join(words)
@@ -136,7 +136,7 @@ class Picture:
         yield _stages(progress, signs, now_s)
         if progress.plan is not None:
             yield Text()
-            yield _bar(progress, signs, width)
+            yield bar(progress.work_done, progress.frames_total, signs, width)
             yield _numbers(progress, signs, now_s)
             yield Text()
             yield _strip(progress, signs, width)
@@ -170,18 +170,18 @@ def _stages(progress: RunProgress, signs: Glyphs, now_s: float) -> Text:
     return row
 
 
-def _bar(progress: RunProgress, signs: Glyphs, width: int) -> Text:
+def bar(done: float, total: int, signs: Glyphs, width: int) -> Text:
     """One line of half-cell steps; the empty part is a thinner line, so it shows without colour."""
-    total = max(1, progress.frames_total)
-    share = f" {100 * progress.frames_done // total:3d} %"
+    total = max(1, total)
+    share = f" {int(100 * done // total):3d} %"
     cells = width - len(share)
-    halves = 2 * cells * progress.frames_done // total
-    bar = Text()
+    halves = int(2 * cells * done // total)
+    row = Text()
     for cell in range(cells):
         filled = halves - 2 * cell
         sign = signs.full if filled >= 2 else signs.half if filled == 1 else signs.empty
-        bar.append(sign, gradient(cell / max(1, cells - 1)) if filled > 0 else "waiting")
-    return bar.append(share, "name")
+        row.append(sign, gradient(cell / max(1, cells - 1)) if filled > 0 else "waiting")
+    return row.append(share, "name")
 
 
 def _numbers(progress: RunProgress, signs: Glyphs, now_s: float) -> Text:
@@ -190,7 +190,8 @@ def _numbers(progress: RunProgress, signs: Glyphs, now_s: float) -> Text:
     gap = f"  {signs.dot}  "
     if progress.stage == "score":
         if (rate := progress.rate(now_s)) is not None:
-            row.append(gap, "waiting").append(f"{rate:.1f}", "name").append(" fps", "soft")
+            number, unit = pace(rate)
+            row.append(gap, "waiting").append(number, "name").append(f" {unit}", "soft")
         if (left_s := progress.left_s(now_s)) is not None:
             row.append(gap, "waiting").append(clock(left_s), "name").append(" left", "soft")
     if (binding := progress.binding()) is not None:

@@ -64,9 +64,10 @@ FLOW: dict[str, tuple[Any, Any]] = {
         "--preset", panel=FILE, metavar="P", help="Speed of the encoder.")], None),
     "force": (Annotated[bool, _option(
         "--force", panel=FILE, help="Overwrite an existing target.")], False),
-    "engine": (Annotated[Literal["inline", "local"], _option(
-        "--engine", panel=MACHINE, help="In this process, or in processes of this machine.")],
-        "local"),
+    "engine": (Annotated[Literal["inline", "local", "mpi"] | None, _option(
+        "--engine", panel=MACHINE,
+        help="This process, processes of this machine, or MPI ranks; default: local, "
+        "or mpi under mpiexec.")], None),
     "workers": (Annotated[int | None, _option(
         "--workers", panel=MACHINE, metavar="N", help="Processes that score; default: by cores.",
         min=1)], None),
@@ -75,12 +76,23 @@ FLOW: dict[str, tuple[Any, Any]] = {
         "auto"),
     "precision": (Annotated[Literal["auto", "f32", "bf16", "f16"], _option(
         "--precision", panel=MACHINE, help="auto: the fastest that looks the same.")], "auto"),
-    "chunk_frames": (Annotated[str, _option(
-        "--chunk-frames", panel=RUN, metavar="N|auto", help="Frames that are done or lost at once."
-        )], "auto"),
+    "chunk_frames": (Annotated[str | None, _option(
+        "--chunk-frames", panel=RUN, metavar="N|auto",
+        help="Frames that are done or lost at once; auto: computed for these workers, from a short "
+        "trial; default: by the picture's size alone.")], None),
+    "preemptions_per_hour": (Annotated[float, _option(
+        "--preemptions-per-hour", panel=RUN, metavar="R",
+        help="How often a machine is taken away, for --chunk-frames auto.", min=0, max=3600)], 0.0),
+    "price": (Annotated[str | None, _option(
+        "--price", panel=RUN, metavar="P",
+        help="Of a machine for an hour: a number, or a name in [prices] of the configuration; "
+        "NAME:spot is its spot price.")], None),
     "on_error": (Annotated[Literal["fail", "pass-through"], _option(
         "--on-error", panel=RUN, help="A frame that can't be scored: fail, or keep the source's.")],
         "fail"),
+    "restarts": (Annotated[int, _option(
+        "--restarts", panel=RUN, metavar="N", help="Start an engine that lost its workers again.",
+        min=0, max=1000)], 0),
     "work": (Work, None),
     "keep": (Annotated[bool, _option(
         "--keep", panel=RUN, help="Keep the finished run's segments.")], False),
@@ -88,21 +100,25 @@ FLOW: dict[str, tuple[Any, Any]] = {
 """Name in Options → type with its help, default."""
 
 
-def with_flow(command: Callable[..., int]) -> Callable[..., int]:
+def with_flow(
+    command: Callable[..., int], more: dict[str, tuple[Any, Any]] | None = None
+) -> Callable[..., int]:
     """Give `command` one parameter for every option of a run; it receives them as `options`.
 
-    Keyword parameters of its own that are fields of Options, quality and pixels, are folded in too.
+    Keyword parameters of its own that are fields of Options, quality and pixels, are folded in too,
+    and so are the options in `more`, which is a table like FLOW.
     """
+    table = FLOW | (more or {})
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
     folded = [p.name for p in own if p.name in {"quality", "pixels"}]
 
     def expanded(**given: Any) -> int:
-        chosen = {name: given.pop(name) for name in [*FLOW, *folded]}
+        chosen = {name: given.pop(name) for name in [*table, *folded]}
         return command(**given, options=build(**chosen))
 
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for name, (kind, default) in FLOW.items()
+        for name, (kind, default) in table.items()
     ]
     own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
     # Typer reads both: the order and the defaults here, the types there.
@@ -112,20 +128,52 @@ def with_flow(command: Callable[..., int]) -> Callable[..., int]:
     return expanded
 
 
-def build(*, strength: float, chunk_frames: str, **rest: Any) -> "Options":
+def build(*, strength: float, chunk_frames: str | None, **rest: Any) -> "Options":
     """The options of a run, with what a type alone can't check."""
     from impasto.request import Options
 
     if not 0 <= strength <= 1:  # NaN too: a range of Typer's lets it pass
         raise RequestError(f"--strength must lie between 0 and 1, got {strength}")
-    frames = None
-    if chunk_frames != "auto":
-        if not chunk_frames.isascii() or not chunk_frames.isdigit() or int(chunk_frames) < 1:
+    rate = rest.get("preemptions_per_hour", 0.0)
+    if not rate >= 0:
+        raise RequestError(f"--preemptions-per-hour must be a number from 0 up, got {rate}")
+    return Options(strength=strength, chunk_frames=parse_chunk_frames(chunk_frames), **rest)
+
+
+def parse_chunk_frames(text: str | None) -> "int | Literal['auto'] | None":
+    """Read "auto" or a number of frames.
+
+    Raises:
+        RequestError: another form, or no frame at all.
+    """
+    if text is None or text == "auto":
+        return text if text is None else "auto"
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise RequestError(f"--chunk-frames must be auto or a number above zero, got {text!r}")
+    return int(text)
+
+
+def parse_blend(text: str) -> dict[str, float]:
+    """Read "starry_night:0.7,the_scream:0.3": weights by name, as they were given.
+
+    Raises:
+        RequestError: another form, or a style named twice.
+    """
+    blend: dict[str, float] = {}
+    for part in text.split(","):
+        name, colon, weight = part.strip().partition(":")
+        try:
+            number = float(weight)
+        except ValueError:
+            number = None
+        if not name or not colon or number is None:
             raise RequestError(
-                f"--chunk-frames must be auto or a number above zero, got {chunk_frames!r}"
+                f"--blend reads starry_night:0.7,the_scream:0.3, a weight for each; got {text!r}"
             )
-        frames = int(chunk_frames)
-    return Options(strength=strength, chunk_frames=frames, **rest)
+        if name in blend:
+            raise RequestError(f"--blend names {name!r} twice; give each style one weight")
+        blend[name] = number
+    return blend
 
 
 def settings() -> Settings:

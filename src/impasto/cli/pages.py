@@ -1,7 +1,7 @@
 """Help pages: what a command does, its options in groups, examples; without boxes."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 from rich.console import Group as Stack
@@ -21,6 +21,9 @@ WIDTH = 100
 
 class Command(TyperCommand):
     """A command whose help is our page."""
+
+    one_of: ClassVar[tuple[str, ...]] = ()
+    """Options of which one must be given."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - Typer's signature
         """Print the page."""
@@ -75,12 +78,16 @@ def _usage(command: Command | Group, ctx: Any) -> str:
     """What must be given, in its order; the rest is "options"."""
     if isinstance(command, Group):
         return " COMMAND"
-    words = []
+    words, choice = [], []
     for parameter in command.get_params(ctx):
         if parameter.param_type_name == "argument":
             words.append(_value_name(parameter, ctx))
         elif parameter.required:
             words.append(f"{parameter.opts[0]} {_value_name(parameter, ctx)}")
+        elif parameter.opts[0] in command.one_of:
+            choice.append(f"{parameter.opts[0]} {_value_name(parameter, ctx)}")
+    if choice:
+        words.append(f"({' | '.join(choice)})")
     return "".join(f" {word}" for word in [*words, "[options]"])
 
 

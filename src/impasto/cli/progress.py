@@ -38,10 +38,10 @@ class RunProgress:
         self.failures: list[Failed] = []
         self._chunks: dict[int, Chunk] = {}
         self._place: dict[int, int] = {}
-        self._frames: dict[int, int] = {}
+        self._frames: dict[int, float] = {}
         self._stage_s: dict[int, dict[str, float]] = {}
-        self._scored = 0
-        self._recent: deque[tuple[float, int]] = deque()
+        self._scored = 0.0
+        self._recent: deque[tuple[float, float]] = deque()
 
     def apply(self, event: Event, *, now_s: float) -> None:
         """Take in what has happened at `now_s`."""
@@ -51,7 +51,7 @@ class RunProgress:
             case Planned():
                 self._planned(event, now_s)
             case Progress():
-                self._advance(event.chunk, event.frames_done, now_s)
+                self._advance(event.chunk, event.frames_done + event.of_next, now_s)
                 self._set(event.chunk, State.RUNNING)
                 self._stage_s[event.chunk] = event.stage_s
             case Done():
@@ -83,7 +83,12 @@ class RunProgress:
 
     @property
     def frames_done(self) -> int:
-        """Frames scored or reused."""
+        """Frames scored or reused, whole ones."""
+        return int(self.work_done)
+
+    @property
+    def work_done(self) -> float:
+        """The same with parts of frames, where those are told."""
         return sum(self._frames.values())
 
     def rate(self, now_s: float) -> float | None:
@@ -98,7 +103,7 @@ class RunProgress:
     def left_s(self, now_s: float) -> float | None:
         """Seconds of scoring left at the present rate."""
         rate = self.rate(now_s)
-        return (self.frames_total - self.frames_done) / rate if rate else None
+        return (self.frames_total - self.work_done) / rate if rate else None
 
     def binding(self) -> tuple[str, float] | None:
         """The stage with the largest share of busy seconds, and that share."""
@@ -139,7 +144,7 @@ class RunProgress:
             self._set(index, State.REUSED)
         self._recent.append((now_s, 0))
 
-    def _advance(self, chunk: int, frames_done: int, now_s: float) -> None:
+    def _advance(self, chunk: int, frames_done: float, now_s: float) -> None:
         gained = frames_done - self._frames.get(chunk, 0)
         self._frames[chunk] = frames_done
         # An attempt that begins again says less than before: that work is not new.

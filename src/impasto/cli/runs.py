@@ -45,7 +45,8 @@ class Request:
     """What was asked for, as a run keeps it to be resumed: request.json."""
 
     source: str
-    style: str | None = None
+    style: str | dict[str, float] | None = None
+    """A name, or names with their weights."""
     model: str | None = None
     target: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -144,10 +145,18 @@ def _row(store: "Store", run: Kept) -> dict[str, Any]:
         "chunks": chunks,
         "finished_chunks": finished,
         "source": request.source if request else "",
-        "scorer": (request.style or request.model or "") if request else "",
+        "scorer": _scorer(request) if request else "",
         "modified": run.modified.isoformat(),
         "bytes": run.bytes,
     }
+
+
+def _scorer(request: Request) -> str:
+    if isinstance(request.style, dict):
+        from impasto.styles import name_of
+
+        return name_of(request.style)
+    return request.style or request.model or ""
 
 
 @app.command("list", cls=pages.Command)

@@ -10,11 +10,13 @@ import typer
 
 from impasto.cli.summary import print_json
 from impasto.cli.text import clean, command_line
+from impasto.config import find_ranks
 from impasto.errors import ImpastoError, Interrupted
+from impasto.surroundings import Ranks
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
-RESUMABLE = (["stylize"], ["score"], ["runs", "resume"])
+RESUMABLE = (["stylize"], ["score"], ["runs", "resume"], ["styles", "learn"], ["styles", "train"])
 """Commands that go on where they stopped when they are given again."""
 
 
@@ -46,12 +48,25 @@ def _invoke(app: typer.Typer, words: list[str], *, debug: bool) -> int:
 
 def _failed(error: Exception, words: list[str], *, debug: bool) -> int:
     code, line = explain(error, words)
+    ranks = find_ranks(os.environ)
+    if ranks is not None and not _speaks(ranks, error):
+        return code
     if debug:
         typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     typer.echo(f"impasto: {line}", err=True)
-    if "--json" in words:
+    if "--json" in words and (ranks is None or ranks.rank == 0):
         print_json({"error": line, "exit_code": code})
     return code
+
+
+def _speaks(ranks: Ranks, error: Exception) -> bool:
+    """Whether this rank is to say what went wrong: the first of a machine does, and surprises.
+
+    What rank 0 has said is not said again, and of wrong arguments it speaks for all.
+    """
+    if isinstance(error, ImpastoError):
+        return not error.told and ranks.local_rank == 0
+    return ranks.rank == 0 or not isinstance(error, typer.TyperException)
 
 
 def explain(error: Exception, words: Sequence[str]) -> tuple[int, str]:

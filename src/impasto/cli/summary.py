@@ -15,6 +15,7 @@ from rich.text import Text
 
 from impasto.cli.look import glyphs
 from impasto.cli.text import clean, count, plural, size, span
+from impasto.fleet import Cost
 from impasto.records import Check, Report, Source
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def report(console: Console, done: Report, source: Source | None) -> None:
     if done.peak_memory_mb:
         table.add_row("memory", f"{size(done.peak_memory_mb * 1e6)} at most")
     table.add_row("work", _stages(done.stage_s, signs.full))
+    if done.cost is not None and done.cost.total is not None:
+        table.add_row("cost", _cost(done.cost, gap))
     table.add_row("verified", _verdict(console, done.checks))
     if done.replaced_frames:
         table.add_row("replaced", Text(f"{plural(done.replaced_frames, 'frame')} could not be "
@@ -124,16 +127,31 @@ def _chunks(done: Report, gap: str) -> str:
 
 def _stages(stage_s: dict[str, float], sign: str) -> Table:
     """Busy seconds as bars, the longest first."""
+    return bars({name: (seconds, span(seconds)) for name, seconds in stage_s.items()}, sign)
+
+
+def bars(values: dict[str, tuple[float, str]], sign: str) -> Table:
+    """Values by name, each with its words, as bars; the longest first, and tiny ones left out."""
     table = Table.grid(padding=(0, 2, 0, 0))
-    longest = max(stage_s.values(), default=0.0)
-    for name, seconds in sorted(stage_s.items(), key=lambda item: -item[1]):
-        if seconds < longest / 200:
+    longest = max((value for value, _ in values.values()), default=0.0)
+    for name, (value, words) in sorted(values.items(), key=lambda item: -item[1][0]):
+        if value < longest / 200:
             continue
-        cells = max(1, round(BAR * seconds / longest)) if longest else 0
-        style = "running" if seconds == longest else "done"
-        table.add_row(Text(clean(name)), Text(span(seconds), justify="right"),
+        cells = max(1, round(BAR * value / longest)) if longest else 0
+        style = "running" if value == longest else "done"
+        table.add_row(Text(clean(name)), Text(words, justify="right"),
                       Text(sign * cells, style=style))  # fmt: skip
     return table
+
+
+def _cost(cost: Cost, gap: str) -> str:
+    """The price of a run, and what it went to."""
+    shares = sorted(cost.share.items(), key=lambda item: -item[1])
+    parts = [
+        f"{name.replace('_', '-')} {100 * part:.0f} %" for name, part in shares if part > 0.005
+    ]
+    hours = sum(cost.node_s.values()) / 3600
+    return gap.join([f"{cost.total:.3g} for {hours:.3g} node-hours", *parts])
 
 
 def _verdict(console: Console, found: Sequence[Check]) -> Text:

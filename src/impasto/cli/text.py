@@ -75,6 +75,13 @@ def span(seconds: float) -> str:
     return f"{whole // 86400} days"
 
 
+def pace(frames_per_s: float) -> tuple[str, str]:
+    """How fast frames come, and the unit: "16.6" and "fps", "23" and "s a frame"."""
+    if frames_per_s >= 0.1:
+        return f"{frames_per_s:.1f}", "fps"
+    return f"{1 / frames_per_s:.0f}", "s a frame"
+
+
 def age(seconds: float) -> str:
     """How long ago something was, with one unit: "7 s", "12 min", "3 h", "2 days"."""
     for unit, unit_s, below_s in (("s", 1, 60), ("min", 60, 3600), ("h", 3600, 48 * 3600)):

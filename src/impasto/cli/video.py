@@ -1,6 +1,7 @@
 """Commands on videos: stylize, score, preview, compare, verify, probe."""
 
-from collections.abc import Callable, Sequence
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +11,7 @@ from rich.text import Text
 from impasto.cli import summary
 from impasto.cli.display import Title, follow
 from impasto.cli.look import err, out
+from impasto.cli.optimise import OPTIMISE
 from impasto.cli.options import (
     PICTURE,
     Force,
@@ -18,11 +20,14 @@ from impasto.cli.options import (
     Source,
     Target,
     local_path,
+    parse_blend,
     settings,
     with_flow,
 )
 from impasto.cli.pages import Command
 from impasto.cli.text import clean, plural
+from impasto.cli.training import follow_training
+from impasto.engines import follows, together
 from impasto.errors import RequestError, RunFailed
 from impasto.media.publish import refuse
 from impasto.records import Check, Event, PixelScale, Report
@@ -37,13 +42,20 @@ Made = Annotated[
     str, typer.Argument(metavar="TARGET", help="What was made of it.", show_default=False)
 ]
 Style = Annotated[
-    str,
-    typer.Option("--style", metavar="STYLE", help="A name from `impasto styles list`.",
+    str | None,
+    typer.Option("--style", metavar="STYLE",
+                 help="A name from `impasto styles list`, or a picture of any painting.",
+                 rich_help_panel=PICTURE),
+]  # fmt: skip
+Blend = Annotated[
+    str | None,
+    typer.Option("--blend", metavar="A:0.7,B:0.3",
+                 help="Several styles at once, by weight; only the proportions count.",
                  rich_help_panel=PICTURE),
 ]  # fmt: skip
 Quality = Annotated[
     Literal["fast", "balanced", "best"],
-    typer.Option("--quality", help="Which network, where a style has several.",
+    typer.Option("--quality", help="Which network, where a style has several: speed or detail.",
                  rich_help_panel=PICTURE),
 ]  # fmt: skip
 Model = Annotated[
@@ -63,6 +75,12 @@ STYLIZE_EXAMPLES = """
 impasto stylize holiday.mp4 --style starry_night
 # ten seconds of it
 impasto stylize holiday.mp4 --style starry_night --start 30 --end 40
+# any painting; it is learned at first use
+impasto stylize holiday.mp4 --style my-painting.jpg
+# two styles at once
+impasto stylize holiday.mp4 --blend starry_night:0.7,the_scream:0.3
+# a picture, straight from a painting, in minutes instead of moments
+impasto stylize photo.jpg --style painting.jpg --method optimise
 """
 SCORE_EXAMPLES = """
 impasto score street.mp4 --model denoise.onnx -o clean.mp4
@@ -74,30 +92,65 @@ impasto preview holiday.mp4 --styles starry_night --strengths 0.5,1 -o sheet.png
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    app.command(cls=Command, epilog=STYLIZE_EXAMPLES)(with_flow(stylize))
+    app.command(cls=_Stylize, epilog=STYLIZE_EXAMPLES)(with_flow(stylize, OPTIMISE))
     app.command(cls=Command, epilog=SCORE_EXAMPLES)(with_flow(score))
-    app.command(cls=Command, epilog=PREVIEW_EXAMPLES)(preview)
+    app.command(cls=_Preview, epilog=PREVIEW_EXAMPLES)(preview)
     for command in (compare, verify, probe):
         app.command(cls=Command)(command)
+
+
+class _Stylize(Command):
+    one_of = ("--style", "--blend")
+
+
+class _Preview(Command):
+    one_of = ("--styles", "--blend")
 
 
 def stylize(
     source: Source,
     *,
-    style: Style,
+    style: Style = None,
+    blend: Blend = None,
     target: Target = None,
     quality: Quality = "balanced",
     json: Json = False,
     quiet: Quiet = False,
     options: "Options",
 ) -> int:
-    """Paint a video in a style.
+    """Paint a video, or a picture, in a style.
 
     Every frame, timestamp and audio packet is proven to be there when it is done. An interrupted
     run goes on where it stopped when the same command is given again.
     """
     del quality  # it came in with the options
-    return stylize_again(source, style, target, options, json=json, quiet=quiet)
+    if style is not None and blend is not None:
+        raise RequestError("--style and --blend exclude each other; give one of them")
+    chosen = style if blend is None else parse_blend(blend)
+    if chosen is None:
+        raise RequestError("missing option '--style' (or '--blend'); see: impasto styles list")
+    if isinstance(chosen, str):
+        chosen = _learned(chosen, source, target, options, json=json, quiet=quiet)
+    return stylize_again(source, chosen, target, options, json=json, quiet=quiet)
+
+
+def _learned(
+    style: str, source: str, target: str | None, options: "Options", *, json: bool, quiet: bool
+) -> str:
+    """A style's name as it is; for a painting, the name of what is learned of it at first use."""
+    from impasto.painting import refuse_knobs
+    from impasto.train.paintings import is_painting, learn_painting
+
+    if options.method != "network" or not is_painting(style) or _follows(options):
+        return style
+    refuse_knobs(options)  # now, not after the minutes that learning takes
+    if target is not None:
+        refuse(local_path(target), force=options.force)
+    with follow_training(err(), f"learning {Path(style).name}", quiet=quiet, sparse=json) as ears:
+        return learn_painting(
+            Path(style), quality=options.quality, settings=settings(), source=local_path(source),
+            today=dt.datetime.now(dt.UTC).date(), report=ears.report, on_step=ears.on_step,
+        )  # fmt: skip
 
 
 def score(
@@ -116,10 +169,17 @@ def score(
 
 
 def stylize_again(
-    source: str, style: str, target: str | None, options: "Options", *, json: bool, quiet: bool
+    source: str,
+    style: str | Mapping[str, float],
+    target: str | None,
+    options: "Options",
+    *,
+    json: bool,
+    quiet: bool,
 ) -> int:
     """Begin a stylize run, or go on with it."""
     from impasto import run
+    from impasto.styles import name_of
 
     video, result = local_path(source), target and local_path(target)
 
@@ -127,7 +187,7 @@ def stylize_again(
         return run.stylize(video, style=style, target=result, options=options,
                            settings=settings(), on_event=on_event)  # fmt: skip
 
-    return _flow(Title(source, style), call, json=json, quiet=quiet)
+    return _flow(Title(source, name_of(style)), call, options, json=json, quiet=quiet)
 
 
 def score_again(
@@ -142,15 +202,33 @@ def score_again(
         return run.score(video, model=model, target=result, options=options,
                          settings=settings(), on_event=on_event)  # fmt: skip
 
-    return _flow(Title(source, model.name), call, json=json, quiet=quiet)
+    return _flow(Title(source, model.name), call, options, json=json, quiet=quiet)
+
+
+def _follows(options: "Options") -> bool:
+    """Whether this process is a rank above 0 of a run; rank 0 speaks for all."""
+    return follows(options.engine, options.workers, settings().surroundings.ranks)
 
 
 def _flow(
-    title: Title, call: Callable[[Callable[[Event], None]], Report], *, json: bool, quiet: bool
+    title: Title,
+    call: Callable[[Callable[[Event], None]], Report],
+    options: "Options",
+    *,
+    json: bool,
+    quiet: bool,
 ) -> int:
     """Make the call while showing it, render its report, and name the exit code."""
-    with follow(err(), title, quiet=quiet, sparse=json) as (progress, on_event):
-        done = call(on_event)
+    silent = _follows(options)
+    with follow(err(), title, quiet=quiet or silent, sparse=json) as (progress, on_event):
+        done = together(
+            lambda: call(on_event),
+            options.engine,
+            options.workers,
+            settings().surroundings.ranks,
+        )
+    if silent:
+        return REPLACED if done.replaced_frames else 0
     if json:
         summary.print_json(done)
     elif not quiet:
@@ -177,8 +255,18 @@ def _complain(line: str) -> None:
 def preview(
     source: Source,
     *,
-    styles: Annotated[str, typer.Option("--styles", metavar="A,B", help="Styles, one row each.")],
     target: Annotated[Path, typer.Option("-o", "--output", metavar="TARGET", help="A PNG file.")],
+    styles: Annotated[
+        str | None, typer.Option("--styles", metavar="A,B", help="Styles, one row each.")
+    ] = None,
+    blend: Annotated[
+        str | None,
+        typer.Option("--blend", metavar="A:0.7,B:0.3", help="A row of several styles at once."),
+    ] = None,
+    quality: Annotated[
+        Literal["fast", "balanced", "best"],
+        typer.Option("--quality", help="Which network, where a style has several."),
+    ] = "balanced",
     strengths: Annotated[
         str, typer.Option("--strengths", metavar="X,Y", help="Strengths, one column each.")
     ] = "0.5,1",
@@ -195,13 +283,17 @@ def preview(
     """Make a contact sheet on frames of real scenes: styles by strengths."""
     from impasto.preview import preview as make_sheet
 
-    names = [name.strip() for name in styles.split(",") if name.strip()]
-    if not names:
+    rows: list[str | Mapping[str, float]] = [
+        name.strip() for name in (styles or "").split(",") if name.strip()
+    ]
+    if blend is not None:
+        rows.append(parse_blend(blend))
+    if not rows:
         raise RequestError("--styles names no style; see impasto styles list")
     refuse(target, force=force)
     made = make_sheet(
-        local_path(source), styles=names, strengths=_strengths(strengths), frames=frames, at=at,
-        target=target, settings=settings(), force=force,
+        local_path(source), styles=rows, strengths=_strengths(strengths), frames=frames, at=at,
+        quality=quality, target=target, settings=settings(), force=force,
     )  # fmt: skip
     if json:
         summary.print_json(made)
