@@ -95,8 +95,8 @@ def _shipped(found: dict[str, Any]) -> str:
         *((f"busy: {name}", _share(share)) for name, share in found["stage_share"].items()),
     ]
     return (
-        f"## The style that ships: {found['style']}\n\n{found['parameters']:,} parameters, "
-        f"{found['precision']}.\n\n" + _table(("", "frames/s"), rows)
+        f"## A style that ships: {found['style']}\n\nQuality balanced, {found['precision']}.\n\n"
+        + _table(("", "frames/s"), rows)
     )  # fmt: skip
 
 

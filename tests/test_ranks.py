@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -282,7 +283,7 @@ def test_ranks_end_with_the_process_that_started_them(
     command = _command(film, tmp_path, "--engine", "mpi", "--workers", "2", *slow)
     driver = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while driver.poll() is None and not _segments(tmp_path):
-        pass
+        time.sleep(0.02)
     there = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
     driver.send_signal(sent)
     driver.communicate()

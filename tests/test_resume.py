@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -155,7 +156,7 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_with_130(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     while first.poll() is None and not _segments(tmp_path):
-        pass
+        time.sleep(0.02)
     first.send_signal(signal.SIGINT)
     out, err = first.communicate()
     assert first.returncode == 130, err
