@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import replace
 from typing import IO, Any
 
+from impasto.engines.child import end, last_words
 from impasto.engines.handout import hand_out
 from impasto.engines.member import Leaving, Member, Message, Order, heeding_signals, pack, unpack
 from impasto.keys import from_json, to_json
@@ -24,7 +25,6 @@ from impasto.runtimes.cpu import usable_cores
 
 _CORES_PER_WORKER = 8
 """One process feeds about this many cores before its decoder and encoder threads bind."""
-_LOG_BYTES = 20_000
 _STOP_TIMEOUT_S = 5.0
 
 
@@ -137,29 +137,14 @@ class _Worker:
             f"local/{self.pid}",
             f"the worker process ended ({cause})",
             lost_worker=True,
-            log=self._tail(),
+            log=last_words(self._log),
         )
-
-    def _tail(self) -> str:
-        size = self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, size - _LOG_BYTES))
-        return self._log.read().decode(errors="replace")
 
     def stop(self) -> None:
         """End the process: at once when it has a chunk, or else by the end of its input."""
         if self.chunk is not None:
             self._process.kill()
-        with contextlib.suppress(OSError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-        try:
-            self._process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._ear.join()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        end(self._process, self._ear, within_s=_STOP_TIMEOUT_S)
         self._log.close()
 
 

@@ -11,7 +11,6 @@ each rank that comes free. A rank that dies takes the job with it, as MPI has it
 """
 
 import contextlib
-import os
 import queue
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
+from impasto.engines.child import end, last_words
 from impasto.engines.handout import hand_out
 from impasto.engines.member import Leaving, Message, Order, unpack
 from impasto.engines.ranks import FINISH, READY, open_world, require_mpi4py
@@ -36,7 +36,6 @@ from impasto.worker import score_chunk
 
 _CORES_PER_WORKER = 8
 """One process feeds about this many cores before its decoder and encoder threads bind."""
-_LOG_BYTES = 20_000
 _STOP_TIMEOUT_S = 10.0
 
 
@@ -143,7 +142,7 @@ class _Job:
         if not self._ready:
             raise RunFailed(f"the MPI ranks can't be started: {self._last_words(code)}")
         lost = EngineLost(f"a rank ended, and MPI ended the others with it (exit code {code})")
-        lost.log = self._tail()
+        lost.log = last_words(self._log)
         raise lost
 
     def _listen(self) -> None:
@@ -153,13 +152,8 @@ class _Job:
         self._heard.put(None)
 
     def _last_words(self, code: int) -> str:
-        lines = (line.strip() for line in self._tail().splitlines())
+        lines = (line.strip() for line in last_words(self._log).splitlines())
         return next((line for line in lines if line.strip("=")), f"exit code {code}")
-
-    def _tail(self) -> str:
-        size = self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, size - _LOG_BYTES))
-        return self._log.read().decode(errors="replace")
 
     def finish(self) -> None:
         """Let the ranks end in good order."""
@@ -169,17 +163,7 @@ class _Job:
 
     def close(self) -> None:
         """End whatever still runs: rank 0 ends the job at the end of its input."""
-        with contextlib.suppress(OSError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-        try:
-            self._process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._ear.join()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        end(self._process, self._ear, within_s=_STOP_TIMEOUT_S)
         self._log.close()
 
 

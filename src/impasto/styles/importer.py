@@ -86,6 +86,7 @@ def _check_size(path: Path) -> None:
         if path.suffix.lower() != ".onnx" and zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 size = max(size, sum(member.file_size for member in archive.infolist()))
+    # zipfile has the second for archives of a version that it does not know.
     except (OSError, NotImplementedError, ValueError, zipfile.BadZipFile) as error:
         raise RequestError(f"{path} can't be read: {_line(error)}") from error
     if size > MAX_BYTES:

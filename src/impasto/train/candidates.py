@@ -115,10 +115,9 @@ def read_painters(path: Path) -> tuple[bytes, list[Vector]]:
     Raises:
         RequestError: it is not such a checkpoint, or its network is of no known form.
     """
-    state = read_checkpoint(path)
-    learned = state.get("learned", state.get("network", {}))
+    learned = read_checkpoint(path)["learned"]
     try:
-        styles = learned["styles"] if "styles" in learned else state["styles"]
+        styles = learned["styles"]
         net = Painter(_config_of(learned))
         net.load_state_dict({name: learned[name] for name in net.state_dict()})
     except (KeyError, RuntimeError) as error:
