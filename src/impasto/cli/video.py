@@ -25,6 +25,7 @@ from impasto.cli.options import (
     with_flow,
 )
 from impasto.cli.pages import Command
+from impasto.cli.progress import RunProgress
 from impasto.cli.text import clean, plural
 from impasto.cli.training import follow_training
 from impasto.engines import follows, together
@@ -129,26 +130,24 @@ def stylize(
     chosen = style if blend is None else parse_blend(blend)
     if chosen is None:
         raise RequestError("missing option '--style' (or '--blend'); see: impasto styles list")
-    if isinstance(chosen, str):
-        chosen = _learned(chosen, source, target, options, json=json, quiet=quiet)
     return stylize_again(source, chosen, target, options, json=json, quiet=quiet)
 
 
 def _learned(
-    style: str, source: str, target: str | None, options: "Options", *, json: bool, quiet: bool
+    style: str, source: Path, target: Path | None, options: "Options", *, json: bool, quiet: bool
 ) -> str:
     """A style's name as it is; for a painting, the name of what is learned of it at first use."""
     from impasto.painting import refuse_knobs
     from impasto.train.paintings import is_painting, learn_painting
 
-    if options.method != "network" or not is_painting(style) or _follows(options):
+    if options.method != "network" or not is_painting(style):
         return style
     refuse_knobs(options)  # now, not after the minutes that learning takes
     if target is not None:
-        refuse(local_path(target), force=options.force)
+        refuse(target, force=options.force)
     with follow_training(err(), f"learning {Path(style).name}", quiet=quiet, sparse=json) as ears:
         return learn_painting(
-            Path(style), quality=options.quality, settings=settings(), source=local_path(source),
+            Path(style), quality=options.quality, settings=settings(), source=source,
             today=dt.datetime.now(dt.UTC).date(), report=ears.report, on_step=ears.on_step,
         )  # fmt: skip
 
@@ -177,17 +176,22 @@ def stylize_again(
     json: bool,
     quiet: bool,
 ) -> int:
-    """Begin a stylize run, or go on with it."""
+    """Begin a stylize run, or go on with it; a painting that is not known is learned first."""
     from impasto import run
     from impasto.styles import name_of
 
-    video, result = local_path(source), target and local_path(target)
+    video, result = local_path(source), local_path(target) if target else None
 
-    def call(on_event: Callable[[Event], None]) -> Report:
-        return run.stylize(video, style=style, target=result, options=options,
-                           settings=settings(), on_event=on_event)  # fmt: skip
+    def begin() -> _Begun:
+        chosen = style
+        if isinstance(chosen, str):
+            chosen = _learned(chosen, video, result, options, json=json, quiet=quiet)
+        return Title(source, name_of(chosen)), lambda on_event: run.stylize(
+            video, style=chosen, target=result, options=options, settings=settings(),
+            on_event=on_event,
+        )  # fmt: skip
 
-    return _flow(Title(source, name_of(style)), call, options, json=json, quiet=quiet)
+    return _flow(begin, options, json=json, quiet=quiet)
 
 
 def score_again(
@@ -196,43 +200,44 @@ def score_again(
     """Begin a score run, or go on with it."""
     from impasto import run
 
-    video, result = local_path(source), target and local_path(target)
+    video, result = local_path(source), local_path(target) if target else None
 
-    def call(on_event: Callable[[Event], None]) -> Report:
-        return run.score(video, model=model, target=result, options=options,
-                         settings=settings(), on_event=on_event)  # fmt: skip
+    def begin() -> _Begun:
+        return Title(source, model.name), lambda on_event: run.score(
+            video, model=model, target=result, options=options, settings=settings(),
+            on_event=on_event,
+        )  # fmt: skip
 
-    return _flow(Title(source, model.name), call, options, json=json, quiet=quiet)
-
-
-def _follows(options: "Options") -> bool:
-    """Whether this process is a rank above 0 of a run; rank 0 speaks for all."""
-    return follows(options.engine, options.workers, settings().surroundings.ranks)
+    return _flow(begin, options, json=json, quiet=quiet)
 
 
-def _flow(
-    title: Title,
-    call: Callable[[Callable[[Event], None]], Report],
-    options: "Options",
-    *,
-    json: bool,
-    quiet: bool,
-) -> int:
-    """Make the call while showing it, render its report, and name the exit code."""
-    silent = _follows(options)
-    with follow(err(), title, quiet=quiet or silent, sparse=json) as (progress, on_event):
-        done = together(
-            lambda: call(on_event),
-            options.engine,
-            options.workers,
-            settings().surroundings.ranks,
-        )
-    if silent:
+_Begun = tuple[Title, Callable[[Callable[[Event], None]], Report]]
+"""What is shown of a run, and the call that makes it."""
+
+
+def _flow(begin: Callable[[], _Begun], options: "Options", *, json: bool, quiet: bool) -> int:
+    """Make the call while showing it, render its report, and name the exit code.
+
+    Among ranks `begin` and the call are rank 0's alone, which speaks for all; what goes wrong in
+    either ends every rank.
+    """
+    shown: list[RunProgress] = []
+    ranks = settings().surroundings.ranks
+
+    def lead() -> Report:
+        title, call = begin()
+        with follow(err(), title, quiet=quiet, sparse=json) as (progress, on_event):
+            shown.append(progress)
+            return call(on_event)
+
+    done = together(lead, options.engine, options.workers, ranks)
+    if follows(options.engine, options.workers, ranks):
         return REPLACED if done.replaced_frames else 0
     if json:
         summary.print_json(done)
     elif not quiet:
-        summary.report(out(), done, progress.plan.source if progress.plan else None)
+        plan = shown[0].plan
+        summary.report(out(), done, plan.source if plan else None)
     if not done.verified:
         return _not_right(done.target, done.checks)
     if done.replaced_frames:
