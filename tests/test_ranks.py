@@ -142,7 +142,7 @@ def test_without_mpi4py_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch
         return None if name == "mpi4py" else find_spec(name, *more)
 
     monkeypatch.setattr(importlib.util, "find_spec", without)
-    with pytest.raises(RequestError, match=r"needs mpi4py; pip install 'impasto\[mpi\]'"):
+    with pytest.raises(RequestError, match=r"'mpi' needs: pip install 'impasto\[mpi\]'"):
         open_engine("mpi", workers=2)
 
 

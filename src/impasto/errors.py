@@ -4,12 +4,15 @@
     ├── RequestError              exit code 2: the request is wrong; nothing was begun
     │   └── SourceRefused         the source can't be read, or breaks a limit
     ├── RunFailed                 the run could not finish; what is done is kept
-    │   └── EngineLost            an engine has no worker left; it may be started again
+    │   ├── EngineLost            an engine has no worker left; it may be started again
+    │   └── OutOfSpace            a disk is full, or a quota used up
     ├── OutOfMemory               a device has no room; the scorer retries with less, then gives up
     └── Interrupted               exit code 130: stopped on request; the same command goes on
 
 A message is one line: what, which value, the way out.
 """
+
+import errno
 
 
 class ImpastoError(Exception):
@@ -39,6 +42,13 @@ class EngineLost(RunFailed):
 
     log = ""
     """Everything known of its end."""
+
+
+class OutOfSpace(RunFailed):
+    """A disk is full, or a quota used up; once there is room, the same command goes on."""
+
+    CODES = frozenset({errno.ENOSPC, errno.EDQUOT})
+    """What POSIX systems say then."""
 
 
 class OutOfMemory(ImpastoError):  # noqa: N818 - the field's own term

@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from impasto.errors import ImpastoError, OutOfMemory, RunFailed
+from impasto.errors import ImpastoError, OutOfMemory, OutOfSpace, RunFailed
 from impasto.keys import from_json, segment_key, to_json
 from impasto.media.decode import FrameReader
 from impasto.media.encode import encode_segment
@@ -181,7 +181,7 @@ def score_chunk(
             chunk.index,
             name,
             line.replace("\n", " "),
-            retriable=not isinstance(error, OutOfMemory),
+            retriable=not isinstance(error, OutOfMemory | OutOfSpace),
             log=traceback.format_exc(),
         )
 

@@ -50,7 +50,7 @@ def require_mpi4py() -> None:
         RequestError: it is not.
     """
     if importlib.util.find_spec("mpi4py") is None:
-        raise RequestError("engine 'mpi' needs mpi4py; pip install 'impasto[mpi]'")
+        raise RequestError("engine 'mpi' needs: pip install 'impasto[mpi]' (mpi4py is missing)")
 
 
 class World:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Generator
 from pathlib import Path
 
-from impasto.errors import RequestError, RunFailed
+from impasto.errors import OutOfSpace, RequestError, RunFailed
 
 
 def refuse(target: Path, *, force: bool) -> None:
@@ -52,6 +52,7 @@ def publishing(target: Path, *, force: bool) -> Generator[Path]:
     Raises:
         RequestError: as `refuse` does, now or at the end.
         RunFailed: the folder is gone, or does not take it.
+        OutOfSpace: there is no room for it.
     """
     refuse(target, force=force)
     # Not made of the target's name, which may be as long as a name can be.
@@ -67,9 +68,21 @@ def publishing(target: Path, *, force: bool) -> Generator[Path]:
             unfinished.replace(target)
         except OSError as error:
             raise RunFailed(f"can't write {str(target)!r}: {error.strerror}") from error
+    except OSError as error:
+        if not no_room(error):
+            raise
+        raise OutOfSpace(
+            f"no space left in {str(target.absolute().parent)!r} for {target.name!r}; make room "
+            "there, or name another place with -o: the same command goes on from what is done"
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def no_room(error: Exception) -> bool:
+    """Whether an error, also one of FFmpeg's, says that a disk is full."""
+    return isinstance(error, OSError) and error.errno in OutOfSpace.CODES
 
 
 def _alive(process: str) -> bool:

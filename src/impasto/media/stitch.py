@@ -16,6 +16,7 @@ from av.stream import AttachmentStream, Stream
 from impasto.errors import RunFailed
 from impasto.media.container import open_source, reason
 from impasto.media.encode import reorder_depth, segment_packets
+from impasto.media.publish import no_room
 from impasto.records import Ledger, Limits, Plan, Source
 
 MUXERS = {
@@ -141,11 +142,14 @@ def stitch(
     Raises:
         RunFailed: a segment does not hold the frames that its chunk has, or the target can't be
             written.
+        OSError: there is no room for the target.
     """
     notes: list[str] = []
     try:
         _write(path, plan, segments, target, muxer, limits or Limits(), notes)
     except (av.FFmpegError, OSError, ValueError) as error:
+        if no_room(error):
+            raise  # whoever publishes the target knows what it is called
         raise RunFailed(f"can't write {str(target)!r} as {muxer}: {reason(error)}") from error
     return tuple(notes)
 

@@ -24,7 +24,9 @@ def optical_flow(source: Picture, target: Picture) -> Flow:
     try:
         import cv2
     except ImportError as error:
-        raise RequestError("optical flow needs OpenCV: pip install 'impasto[train]'") from error
+        raise RequestError(
+            "optical flow needs: pip install 'impasto[train]' (OpenCV is missing)"
+        ) from error
 
     cv2.setNumThreads(1)  # it cuts a picture into one stripe per thread, and that shows in the flow
     grey = [cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (source, target)]

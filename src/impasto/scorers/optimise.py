@@ -93,7 +93,7 @@ def check_installed() -> None:
         import torch  # noqa: F401
     except ImportError as error:
         raise RequestError(
-            f"--method optimise needs {error.name}: pip install 'impasto[optimise]'"
+            f"--method optimise needs: pip install 'impasto[optimise]' ({error.name} is missing)"
         ) from error
 
 

@@ -11,7 +11,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore
 
-from impasto.errors import RequestError, RunFailed
+from impasto.errors import OutOfSpace, RequestError, RunFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,11 @@ class Store:
             raise
         except (BaseError, OSError) as error:
             reason = str(error).strip().splitlines()[0]
+            if any(f"(os error {code})" in reason for code in OutOfSpace.CODES):
+                raise OutOfSpace(
+                    f"no space left in {self.url} for {key!r}; make room there and give the same "
+                    "command again: it goes on from what is done"
+                ) from error
             raise RunFailed(f"can't {verb} {key!r} in {self.url}: {reason}") from error
 
 
