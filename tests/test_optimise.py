@@ -409,7 +409,7 @@ def test_without_its_packages_the_extra_is_named(
         return there(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(RequestError, match=r"needs cv2: pip install 'impasto\[optimise\]'"):
+    with pytest.raises(RequestError, match=r"needs: pip install 'impasto\[optimise\]' \(cv2 "):
         optimiser(archive)
 
 
