@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # PyPI's plain torch pulls gigabytes of CUDA; this release has a CPU build.
 TORCH  := torch==2.13.0
+# Azure's emulator of its storage; the plain name is an older one.
+AZURITE := azurite@3.37.0
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help demo test check format bench docs clean
@@ -24,6 +26,9 @@ $(VENV)/base: pyproject.toml
 $(VENV)/dev: $(VENV)/base
 	$(PIP) install $(TORCH)
 	$(PIP) install -e ".[dev,train,optimise]"
+	@if command -v npm >/dev/null; then \
+	  npm install --silent --no-fund --no-audit --prefix $(VENV)/azurite $(AZURITE); \
+	else echo "no npm here: tests against Azurite will be skipped"; fi
 	@touch $@
 
 demo: $(VENV)/base

@@ -10,6 +10,10 @@ environment: nothing below reads it. A variable wins over the file, the file ove
     [limits]                         # IMPASTO_MAX_PIXELS and so on
     max_pixels = 33_177_600
 
+    [stores."az://media"]            # credentials, see `accounts`; also AZURE_STORAGE_…, AWS_…
+    account = "paintings"
+    sas_env = "MEDIA_SAS"
+
     [prices]                         # of a machine, for --price small or --price small:spot
     small = {per_hour = 0.5, spot_per_hour = 0.1}
 
@@ -28,6 +32,7 @@ from typing import Any
 
 import platformdirs
 
+from impasto.accounts import load_access
 from impasto.errors import RequestError
 from impasto.fleet import Price
 from impasto.records import Limits, Settings
@@ -77,6 +82,7 @@ def load_settings(environ: Mapping[str, str], config_file: Path | None = None) -
         cache=cache,
         perceptual=environ.get("IMPASTO_PERCEPTUAL") or _perceptual(table, base),
         prices=_prices(table.get("prices", {})),
+        access=load_access(table.get("stores", {}), environ, base),
     )
 
 
@@ -125,8 +131,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise RequestError(f"can't read the configuration {path}: {error.strerror}") from error
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
         raise RequestError(f"the configuration {path} is not TOML: {error}") from error
-    _only_known(table, {*PLACES, "perceptual", "limits", "prices"}, where=str(path))
-    for name in ("limits", "prices"):
+    _only_known(table, {*PLACES, "perceptual", "limits", "prices", "stores"}, where=str(path))
+    for name in ("limits", "prices", "stores"):
         if not isinstance(table.get(name, {}), dict):
             raise RequestError(f"{path}: {name} must be a table [{name}], got {table[name]!r}")
     _only_known(table.get("limits", {}), set(LIMITS), where=f"{path} [limits]")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from impasto.access import Access
 from impasto.fleet import Cost, Price, Tail
 from impasto.surroundings import Surroundings
 
@@ -44,6 +45,8 @@ class Settings:
     perceptual: str | None = None
     """Name or path of the network that judges trainings; None for the default."""
     prices: dict[str, Price] = field(default_factory=dict)
+    access: tuple[Access, ...] = ()
+    """Credentials of stores, by URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +269,8 @@ class Task:
     """Frames scored at the same time, one core each; 0 takes every core."""
     limits: Limits = Limits()
     scheduled_events: str = "off"
+    access: tuple[Access, ...] = ()
+    """What opens source and system store; it goes from memory to memory, and is kept nowhere."""
 
 
 @dataclass(frozen=True, slots=True)

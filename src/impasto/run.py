@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from impasto.access import needed
 from impasto.attempts import Attempts, Scored
 from impasto.engines import open_engine
 from impasto.errors import RunFailed
@@ -145,7 +146,7 @@ def _run(
             surroundings=settings.surroundings,
         )
     )
-    store = open_store(options.work or settings.system_store)
+    store = open_store(options.work or settings.system_store, settings.access)
     log = _Log(on_event)
     if request.target is not None:
         refuse(request.target, force=options.force)  # before the film is decoded
@@ -257,6 +258,7 @@ class _Run:
             system=self.store.url,
             limits=self.settings.limits,
             scheduled_events=self.settings.surroundings.scheduled_events,
+            access=needed([self.store.url], self.settings.access),
         )
 
     def _finished(self) -> dict[int, Done]:

@@ -112,7 +112,7 @@ class _Session:
 
 @lru_cache(maxsize=1)
 def _session(task: Task) -> _Session:
-    store = open_store(task.system)
+    store = open_store(task.system, task.access)
     plan = from_json(store.get(f"runs/{task.run_id}/plan.json"), Plan)
     encode, scorer = plan.spec.encode, plan.spec.scorer
     model = store.get(model_key(scorer))

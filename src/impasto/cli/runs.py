@@ -88,7 +88,8 @@ def _group(context: typer.Context) -> None:
 def _open(work: str | None) -> "Store":
     from impasto.stores import open_store
 
-    return open_store(work or settings().system_store)
+    around = settings()
+    return open_store(work or around.system_store, around.access)
 
 
 def _all(store: "Store") -> list[Kept]:

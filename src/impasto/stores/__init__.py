@@ -1,8 +1,15 @@
-"""Object storage by URL: whole puts, conditional puts, listing by prefix.
+"""Object storage by URL: whole puts, conditional puts, reads by range, listing by prefix.
 
 No reader ever sees a part of an object. Keys are relative, with "/" between their parts.
+
+    store = open_store("az://system/runs", settings.access)
+    store.put_new("plan.json", data)
+
+    film = locate("az://media/in/a.mp4", settings.access)    # a StoredFile; a Path for a local one
 """
 
-from impasto.stores.store import Entry, Store, open_store
+from impasto.stores.backends import open_store
+from impasto.stores.file import File, StoredFile, address, locate
+from impasto.stores.store import Entry, Store
 
-__all__ = ["Entry", "Store", "open_store"]
+__all__ = ["Entry", "File", "Store", "StoredFile", "address", "locate", "open_store"]

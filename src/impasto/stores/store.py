@@ -1,17 +1,36 @@
 """A store over obstore, with errors in Impasto's words."""
 
-from collections.abc import Generator, Iterator
+import contextlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import BinaryIO
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import LocalStore, ObjectStore
 
-from impasto.errors import OutOfSpace, RequestError, RunFailed
+from impasto.errors import ImpastoError, OutOfSpace, RequestError, RunFailed
+
+_PART_BYTES = 8 << 20
+_PARTS_AT_A_TIME = 4
+_ONE_PUT_BYTES = 16 << 20
+"""Up to here an upload is one request; beyond it is sent in parts."""
+_ONE_COPY_BYTES = 5 << 30
+"""What S3 copies in one request; Azure and Google copy more."""
+_LIST_BATCH = 1000
+_COPY_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,105 +40,287 @@ class Entry:
     key: str
     bytes: int
     modified: datetime
+    etag: str = ""
+    """Changes with every write; in the quotes that HTTP puts around it."""
 
 
 class Store:
-    """Objects below one URL."""
+    """Objects below one URL.
 
-    def __init__(self, backend: LocalStore, url: str) -> None:
+    Every method raises RequestError when the credentials are refused or the container is missing,
+    and RunFailed when the store fails, after a few retries within seconds; both in one line.
+
+    Args:
+        backend: obstore's.
+        url: what names it in reports; holds no secret.
+        prefix: that every key gets, without a "/" at its end.
+        hidden: secrets that no message may show.
+        delete: removes an object where the backend's own way is not open.
+    """
+
+    def __init__(
+        self,
+        backend: ObjectStore,
+        url: str,
+        *,
+        prefix: str = "",
+        hidden: tuple[str, ...] = (),
+        delete: Callable[[str], None] | None = None,
+    ) -> None:
         self._backend = backend
         self.url = url
+        self._prefix = prefix
+        self._hidden = hidden
+        self._delete = delete
 
     def put(self, key: str, data: bytes) -> None:
-        """Write an object whole, in place of any that was there.
-
-        Raises:
-            RunFailed: the store does not take it.
-        """
+        """Write an object whole, in place of any that was there."""
         with self._translated("write", key):
-            obstore.put(self._backend, key, data)
+            obstore.put(self._backend, self._path(key), data, max_concurrency=_PARTS_AT_A_TIME)
 
     def put_new(self, key: str, data: bytes) -> bool:
-        """Write an object unless there is one already; return whether it was written.
-
-        Raises:
-            RunFailed: the store does not take it.
-        """
+        """Write an object unless there is one already; return whether it was written."""
         with self._translated("write", key):
             try:
-                obstore.put(self._backend, key, data, mode="create")
+                obstore.put(self._backend, self._path(key), data, mode="create")
             except AlreadyExistsError:
                 return False
             return True
+
+    def put_if_match(self, key: str, data: bytes, etag: str) -> bool:
+        """Write an object in place of the one with that etag; return whether it was still there."""
+        with self._translated("write", key):
+            if isinstance(self._backend, LocalStore):
+                return self._put_if_match_locally(self._backend, key, data, etag)
+            try:
+                obstore.put(self._backend, self._path(key), data, mode={"e_tag": etag})
+            except (PreconditionError, FileNotFoundError):
+                return False
+            return True
+
+    def _put_if_match_locally(self, folder: LocalStore, key: str, data: bytes, etag: str) -> bool:
+        """Compare and write under a lock on the store's folder: files know no condition."""
+        import fcntl
+
+        assert folder.prefix is not None
+        lock = os.open(folder.prefix, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                if self.head(key).etag != etag:
+                    return False
+            except FileNotFoundError:
+                return False
+            self.put(key, data)
+            return True
+        finally:
+            os.close(lock)
+
+    def upload(self, key: str, file: BinaryIO, *, new: bool = True) -> bool:
+        """Write a file of any size, in parts where it is large; return whether it was written.
+
+        Args:
+            key: appears when the last byte is there.
+            file: seekable; read from its beginning.
+            new: leave an object that is there already alone, and return False.
+        """
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if not new:
+            with self._translated("write", key):
+                self._upload(self._path(key), file)
+            return True
+        if size <= _ONE_PUT_BYTES:
+            return self.put_new(key, file.read())
+        if self.exists(key):
+            return False
+        if size > _ONE_COPY_BYTES:
+            with self._translated("write", key):
+                self._upload(self._path(key), file)
+            return True
+        return self._upload_new(key, file, size)
+
+    def _upload(self, path: str, file: BinaryIO) -> None:
+        obstore.put(
+            self._backend,
+            path,
+            file,
+            use_multipart=True,
+            chunk_size=_PART_BYTES,
+            max_concurrency=_PARTS_AT_A_TIME,
+        )
+
+    def _upload_new(self, key: str, file: BinaryIO, size: int) -> bool:
+        """Send the parts to another key, then copy on the condition that nothing is at `key`.
+
+        The condition can't be set on parts themselves: object_store has no way to say it.
+        """
+        folder, _, name = key.rpartition("/")
+        mark = f".{name[:80]}-{secrets.token_hex(4)}.part"
+        part = f"{folder}/{mark}" if folder else mark
+        try:
+            with self._translated("write", key):
+                self._upload(self._path(part), file)
+                try:
+                    obstore.copy(self._backend, self._path(part), self._path(key), overwrite=False)
+                except AlreadyExistsError:
+                    return False
+            self._await_copy(key, size)
+            return True
+        finally:
+            with contextlib.suppress(ImpastoError):
+                self.delete(part)
+
+    def _await_copy(self, key: str, size: int) -> None:
+        """Wait until a copy is whole: Azure may answer before it is."""
+        until = time.monotonic() + _COPY_TIMEOUT_S
+        while self.head(key).bytes != size:
+            if time.monotonic() > until:
+                raise RunFailed(f"can't write {key!r} in {self.url}: its copy was not finished")
+            time.sleep(0.5)
 
     def get(self, key: str) -> bytes:
         """Return an object's bytes.
 
         Raises:
             FileNotFoundError: there is none.
-            RunFailed: the store does not give it.
         """
         with self._translated("read", key):
-            return bytes(obstore.get(self._backend, key).bytes())
+            return bytes(obstore.get(self._backend, self._path(key)).bytes())
+
+    def get_range(self, key: str, start: int, stop: int, *, etag: str = "") -> bytes:
+        """Return bytes `[start, stop)` of an object, `stop` within it.
+
+        Args:
+            key: of the object.
+            start: first byte.
+            stop: behind the last byte.
+            etag: that the object must have; any when empty.
+
+        Raises:
+            FileNotFoundError: there is none.
+            RunFailed: it has another etag, or the store fails.
+        """
+        with self._translated("read", key):
+            try:
+                found = obstore.get(
+                    self._backend,
+                    self._path(key),
+                    options={"range": (start, stop), **({"if_match": etag} if etag else {})},
+                )
+                return bytes(found.bytes())
+            except PreconditionError:
+                raise RunFailed(
+                    f"{key!r} in {self.url} changed while it was read; run again"
+                ) from None
+
+    def head(self, key: str) -> Entry:
+        """Return what a listing would show of an object.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        with self._translated("look up", key):
+            return self._entry(obstore.head(self._backend, self._path(key)))
 
     def exists(self, key: str) -> bool:
         """Whether there is an object at `key`."""
         try:
-            with self._translated("look up", key):
-                obstore.head(self._backend, key)
+            self.head(key)
         except FileNotFoundError:
             return False
         return True
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        """Yield the objects whose keys lie below `prefix`, whole path parts, in no order."""
+        """Yield the objects whose keys lie below `prefix`, whole path parts, in no order.
+
+        They are asked for by the thousand as they are read, so a store of any size is listed in
+        little memory.
+        """
         with self._translated("list", prefix):
-            for batch in obstore.list(self._backend, prefix or None):
+            batches = obstore.list(
+                self._backend, self._path(prefix) or None, chunk_size=_LIST_BATCH
+            )
+            for batch in batches:
                 for found in batch:
-                    yield Entry(found["path"], found["size"], found["last_modified"])
+                    yield self._entry(found)
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
-        try:
-            with self._translated("delete", key):
-                obstore.delete(self._backend, key)
-        except FileNotFoundError:
-            return
+        with self._translated("delete", key), contextlib.suppress(FileNotFoundError):
+            if self._delete is not None:
+                self._delete(self._path(key))
+            else:
+                obstore.delete(self._backend, self._path(key))
+
+    def _path(self, key: str) -> str:
+        return f"{self._prefix}/{key}".strip("/") if self._prefix else key
+
+    def _entry(self, found: "obstore.ObjectMeta") -> Entry:
+        path = found["path"]
+        key = path.removeprefix(self._prefix).lstrip("/") if self._prefix else path
+        return Entry(key, found["size"], found["last_modified"], _quoted(found["e_tag"] or ""))
 
     @contextmanager
     def _translated(self, verb: str, key: str) -> Generator[None]:
         try:
             yield
-        except FileNotFoundError:
-            raise
-        except (BaseError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
-            if any(f"(os error {code})" in reason for code in OutOfSpace.CODES):
-                raise OutOfSpace(
-                    f"no space left in {self.url} for {key!r}; make room there and give the same "
-                    "command again: it goes on from what is done"
-                ) from error
-            raise RunFailed(f"can't {verb} {key!r} in {self.url}: {reason}") from error
+        except FileNotFoundError as error:
+            if re.search("ContainerNotFound|NoSuchBucket", str(error)):
+                raise RequestError(self._no_container()) from None
+            if verb == "write":  # into a folder that is gone, say
+                raise RunFailed(
+                    f"can't write {key!r} in {self.url}: there is no such place"
+                ) from None
+            raise FileNotFoundError(f"there is no {key!r} in {self.url}") from None
+        except (BaseError, OSError, ValueError) as error:
+            raise self._plain(verb, key, error) from None  # the original may show a secret
+
+    def _no_container(self) -> str:
+        return f"{self.url} has no such container or bucket; make it first, or see its account"
+
+    def _plain(self, verb: str, key: str, error: Exception) -> ImpastoError:
+        text = str(error)
+        for secret in self._hidden:
+            text = text.replace(secret, "…")
+        if isinstance(error, ValueError):
+            return RequestError(f"{key!r} can't be the key of an object in {self.url}")
+        what = f"can't {verb} {key!r} in {self.url}"
+        if re.search("ContainerNotFound|NoSuchBucket", text):
+            return RequestError(self._no_container())
+        denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+        if denied or re.search(r"status code: 40[13] ", text):
+            return RequestError(f"{what}: the credentials are refused ({_answer(text)})")
+        if any(f"(os error {code})" in text for code in OutOfSpace.CODES):
+            return OutOfSpace(
+                f"no space left in {self.url} for {key!r}; make room there and give the same "
+                "command again: it goes on from what is done"
+            )
+        return RunFailed(f"{what}: {_answer(text)}")
 
 
-def open_store(url: str) -> Store:
-    """Open the store at a path or a file:// URL; the folder is made when missing.
+def _quoted(etag: str) -> str:
+    """An etag as a condition needs it: Azure's listings leave out the quotes."""
+    return f'"{etag}"' if etag and not etag.endswith('"') else etag
 
-    Raises:
-        RequestError: another kind of URL, or a folder that can't be made.
-    """
-    parts = urlsplit(url)
-    if parts.scheme == "file":
-        path = Path(unquote(parts.path))
-    elif len(parts.scheme) > 1:  # one letter is a Windows drive
-        raise RequestError(
-            f"store {parts.scheme}://… is not supported by this version; use a local folder"
-        )
-    else:
-        path = Path(url).expanduser()
-    path = path.absolute()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"can't make the store {str(path)!r}: {error.strerror}") from error
-    return Store(LocalStore(path), str(path))
+
+def _answer(text: str) -> str:
+    """What a store's failure comes down to, of the pages that obstore writes about it."""
+    status = re.search(r"status code: (\d{3} [A-Za-z ]+)", text)
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    if status:
+        return f"it answers {status[1].strip()}{f', {code[1]}' if code else ''}"
+    for kind, words in _HTTP_FAULTS.items():
+        if f"kind: {kind}" in text:
+            return words
+    line = text.strip().partition("\n")[0]
+    return line[:300]
+
+
+_HTTP_FAULTS = {
+    "Timeout": "it does not answer in time",
+    "Connect": "it can't be reached",
+    "Interrupted": "the connection broke",
+    "Request": "the connection broke",
+}
+"""object_store's kinds of faults below HTTP."""

@@ -1,0 +1,62 @@
+"""What opens a store: an account or an endpoint, and the secret that goes with it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How everything below one URL is reached.
+
+    It is handed from process to process in memory and over pipes. It is never written to a plan, a
+    log, an argument or a disk, and its repr has no secret in it.
+    """
+
+    url: str
+    """Where it counts: "az://media", "s3://bucket/runs", or "az://" for every container."""
+    account: str | None = None
+    """Of Azure storage."""
+    endpoint: str | None = None
+    """URL of the service, where it is not the provider's own."""
+    region: str | None = None
+    profile: str | None = None
+    """Name in the files that the AWS tools keep; needs boto3."""
+    service_account: str | None = None
+    """Path of the JSON file that Google hands out."""
+    key_id: str | None = None
+    """Access key id of S3; its secret is `key`."""
+    key: str | None = field(default=None, repr=False)
+    """Account key of Azure, or secret access key of S3."""
+    sas: str | None = field(default=None, repr=False)
+    """Shared access signature of Azure, as a query string."""
+    token: str | None = field(default=None, repr=False)
+    """Bearer token of Azure, or session token of S3."""
+    certificate: str | None = None
+    """Path of a PEM file with the authority that signed the endpoint's certificate."""
+    allow_http: bool = False
+    """Take an endpoint without TLS that is not on this machine."""
+    lacks: str | None = None
+    """Environment variable that was to hold the secret, and is not set."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be seen by anybody."""
+        return tuple(secret for secret in (self.key, self.sas, self.token) if secret)
+
+
+def covers(prefix: str, url: str) -> bool:
+    """Whether `url` lies below `prefix`, whole path parts."""
+    below = prefix if prefix.endswith("/") else prefix + "/"
+    return url == prefix or url.startswith(below)
+
+
+def find_access(url: str, known: Iterable[Access]) -> Access | None:
+    """The access with the longest URL that `url` lies below; None where there is none."""
+    fitting = [access for access in known if covers(access.url, url)]
+    return max(fitting, key=lambda access: len(access.url), default=None)
+
+
+def needed(urls: Iterable[str], known: Iterable[Access]) -> tuple[Access, ...]:
+    """Those that open `urls`, and no others: what a worker is handed."""
+    found = (find_access(url, known) for url in urls)
+    return tuple(dict.fromkeys(access for access in found if access is not None))

@@ -1,0 +1,102 @@
+"""Credentials of stores, out of the configuration's tables and the environment.
+
+    [stores."az://media"]            # everything below that URL; the longest one counts
+    account = "paintings"
+    sas_env = "MEDIA_SAS"            # the variable that holds it; or sas = "…"
+
+    [stores."az://system"]
+    account = "paintingsystem"
+    key_env = "SYSTEM_KEY"
+
+    [stores."s3://films"]
+    profile = "studio"               # or key_id and key_env, region, endpoint
+
+What is named by no table takes what the providers' own tools take from the environment.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from impasto.access import Access
+from impasto.errors import RequestError
+
+_SECRETS = ("key", "sas", "token")
+_PATHS = ("service_account", "certificate")
+_PLAIN = ("account", "endpoint", "region", "profile", "key_id")
+KEYS = (*_PLAIN, *_PATHS, *_SECRETS, *(f"{name}_env" for name in _SECRETS), "allow_http")
+"""Of a table [stores."URL"]."""
+
+_USUAL: dict[str, dict[str, tuple[str, ...]]] = {
+    "az://": {
+        "account": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"),
+        "key": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY"),
+        "sas": ("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY"),
+        "endpoint": ("AZURE_STORAGE_ENDPOINT",),
+    },
+    "s3://": {
+        "key_id": ("AWS_ACCESS_KEY_ID",),
+        "key": ("AWS_SECRET_ACCESS_KEY",),
+        "token": ("AWS_SESSION_TOKEN",),
+        "profile": ("AWS_PROFILE",),
+        "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+        "endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    },
+    "gs://": {"service_account": ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT")},
+}
+"""URL → field → the variables that hold it; the first that is set counts."""
+
+
+def load_access(
+    table: Mapping[str, Any], environ: Mapping[str, str], base: Path
+) -> tuple[Access, ...]:
+    """Credentials by URL.
+
+    Args:
+        table: `stores` of the configuration.
+        environ: the environment.
+        base: what relative paths of the table count from.
+
+    Raises:
+        RequestError: a key that means nothing, or a value of the wrong kind; no secret is shown.
+    """
+    named = [_from_table(url, entry, environ, base) for url, entry in table.items()]
+    usual = [_from_environment(url, names, environ) for url, names in _USUAL.items()]
+    return (*named, *(access for access in usual if access is not None))
+
+
+def _from_table(url: str, entry: Any, environ: Mapping[str, str], base: Path) -> Access:
+    where = f'[stores."{url}"]'
+    if not isinstance(entry, dict) or not url.startswith(tuple(_USUAL)):
+        raise RequestError(f"{where} must be a table for az://…, s3://… or gs://…")
+    given: dict[str, Any] = {}
+    for name, value in entry.items():
+        if name not in KEYS:
+            raise RequestError(f"{where}: unknown key {name!r}; the keys are {', '.join(KEYS)}")
+        if name == "allow_http":
+            if not isinstance(value, bool):
+                raise RequestError(f"{where}: allow_http must be true or false")
+            given[name] = value
+        elif not isinstance(value, str) or not value:
+            raise RequestError(f"{where}: {name} must be text in quotes")
+        elif name in _PATHS:
+            given[name] = str(base / Path(value).expanduser())
+        elif not name.endswith("_env"):
+            given[name] = value
+        elif environ.get(value):
+            given[name.removesuffix("_env")] = environ[value]
+        else:  # a matter of whoever opens it: other commands go on
+            given["lacks"] = value
+    return Access(url=url if url in _USUAL else url.rstrip("/"), **given)
+
+
+def _from_environment(
+    url: str, names: Mapping[str, tuple[str, ...]], environ: Mapping[str, str]
+) -> Access | None:
+    found: dict[str, Any] = {
+        field: next((environ[name] for name in variables if environ.get(name)), None)
+        for field, variables in names.items()
+    }
+    if url == "s3://" and found["key_id"]:
+        found["profile"] = None  # as the AWS tools have it: keys go before a profile
+    return Access(url=url, **found) if any(found.values()) else None

@@ -1,0 +1,258 @@
+"""From a URL and the credentials for it to a store."""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import cache
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
+
+from impasto.access import Access, find_access
+from impasto.errors import RequestError
+from impasto.stores.store import Store
+
+REMOTE = ("az", "s3", "gs", "memory")
+_SECRET = re.compile(
+    r"[?&](sig|signature|x-amz-\w+|x-goog-\w+|awsaccesskeyid|\w*token|\w*key|\w*secret|password)=",
+    re.IGNORECASE,
+)
+_RETRIES: Any = {
+    "max_retries": 4,
+    "retry_timeout": timedelta(seconds=20),
+    "backoff": {
+        "init_backoff": timedelta(milliseconds=200),
+        "max_backoff": timedelta(seconds=2),
+        "base": 2,
+    },
+}
+"""A store that is down fails within a few seconds: above it, a chunk has attempts of its own."""
+_TIMEOUT_S = 60
+_CONNECT_TIMEOUT_S = 5
+
+
+def scheme_of(text: str) -> str:
+    """The scheme of a URL in small letters; empty for a path, also for one with a drive."""
+    scheme, colon, _ = text.partition("://")
+    named = re.fullmatch("[A-Za-z][A-Za-z0-9+.-]+", scheme)
+    return scheme.lower() if colon and named else ""
+
+
+def split(url: str) -> tuple[str, str, str]:
+    """Return scheme, container and key of the URL of an object or a prefix.
+
+    The key is taken as it stands: nothing in it is decoded, and "?" and "#" belong to it.
+
+    Raises:
+        RequestError: another kind of URL, one without a container, or one that carries a secret;
+            the message shows none.
+    """
+    scheme = scheme_of(url)
+    rest = url.partition("://")[2]
+    container, _, key = rest.partition("/")
+    if "@" in container or _SECRET.search(url):
+        raise RequestError(
+            f"a {scheme}:// URL must not carry a password, key or signature, as URLs are stored "
+            "and logged: give it by the environment or in [stores] of the configuration"
+        )
+    if scheme not in REMOTE:
+        raise RequestError(
+            f"{scheme}:// is not a place that Impasto reads or writes: give a path, file://, "
+            "az://container/…, s3://bucket/… or gs://bucket/…"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9$][A-Za-z0-9._-]*", container):
+        raise RequestError(f"{url!r} names no container: give {scheme}://container/…")
+    return scheme, container, key
+
+
+def local_path(text: str) -> Path:
+    """The path that `text` names, given as one or as a file URL.
+
+    Raises:
+        RequestError: a file URL of another machine.
+    """
+    if scheme_of(text) != "file":
+        return Path(text)
+    parts = urlsplit(text)
+    if parts.netloc not in {"", "localhost"}:
+        raise RequestError(f"{text!r} is not on this machine: give a path or a file:/// URL")
+    return Path(unquote(parts.path))
+
+
+def open_store(url: str, access: Sequence[Access] = ()) -> Store:
+    """Open the store at a path or a URL; a local folder is made when missing.
+
+    Nothing is asked of a remote store yet: what is wrong with it shows at its first use.
+
+    Args:
+        url: a path, file://, az://container/prefix, s3://bucket/prefix, gs://bucket/prefix, or
+            memory://name, which lives as long as this process.
+        access: credentials by URL; the longest that fits counts.
+
+    Raises:
+        RequestError: another kind of URL, one that carries a secret, credentials that are missing
+            or can't be used, or a folder that can't be made.
+    """
+    if scheme_of(url) in {"", "file"}:
+        return _open_folder(local_path(url).expanduser().absolute())
+    scheme, container, prefix = split(url)
+    prefix = prefix.strip("/")
+    named = f"{scheme}://{container}" + (f"/{prefix}" if prefix else "")
+    found = find_access(named, access) or Access(url=f"{scheme}://")
+    if found.lacks:
+        raise RequestError(f"{named} needs its secret in {found.lacks}, which is not set")
+    delete = None
+    try:
+        match scheme:
+            case "az":
+                backend, delete = _azure(container, found, named)
+            case "s3":
+                backend = _s3(container, found, named)
+            case "gs":
+                backend = _gcs(container, found, named)
+            case _:
+                backend = _memory(container)
+    except (BaseError, ValueError, OSError) as error:
+        raise RequestError(
+            f"{named} can't be opened: {_without(found.secrets, str(error))}"
+        ) from None  # the original may show a secret
+    return Store(backend, named, prefix=prefix, hidden=found.secrets, delete=delete)
+
+
+def _open_folder(path: Path) -> Store:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"can't make the store {str(path)!r}: {error.strerror}") from error
+    return Store(LocalStore(path), str(path))
+
+
+@cache
+def _memory(name: str) -> MemoryStore:  # noqa: ARG001 - one for each name
+    return MemoryStore()
+
+
+def _azure(
+    container: str, access: Access, url: str
+) -> tuple[ObjectStore, Callable[[str], None] | None]:
+    if not access.account:
+        raise RequestError(
+            f"{url} needs a storage account: set AZURE_STORAGE_ACCOUNT_NAME, or account in "
+            f'[stores."az://{container}"]'
+        )
+    endpoint = access.endpoint or f"https://{access.account}.blob.core.windows.net"
+    delete = None
+    if access.key:
+        provider = _giving(access_key=access.key)
+    elif access.sas:
+        sas = access.sas.removeprefix("?")
+        provider = _giving(sas_token=parse_qsl(sas))
+        delete = _deleting(f"{endpoint.rstrip('/')}/{container}", sas, access.certificate)
+    elif access.token:
+        provider = _giving(token=access.token)
+    else:
+        from impasto.stores.azure import identity
+
+        provider = identity(url)
+    store = AzureStore(
+        container,
+        account_name=access.account,
+        endpoint=endpoint,
+        credential_provider=provider,
+        client_options=_client(access, endpoint),
+        retry_config=_RETRIES,
+    )
+    return store, delete
+
+
+def _giving(**credential: Any) -> Any:
+    """What gives a credential whenever it is asked.
+
+    Given as plain options they would be mixed with what obstore itself finds in the environment,
+    where another account's may come first.
+    """
+    return lambda: {**credential, "expires_at": None}
+
+
+def _deleting(place: str, sas: str, certificate: str | None) -> Callable[[str], None]:
+    from impasto.stores.azure import delete_by_sas
+
+    def delete(path: str) -> None:
+        delete_by_sas(f"{place}/{quote(path)}", sas, certificate, timeout_s=_TIMEOUT_S)
+
+    return delete
+
+
+def _s3(bucket: str, access: Access, url: str) -> ObjectStore:
+    # Copying on a condition goes through parts on S3 itself and on what speaks its language.
+    given: dict[str, Any] = {"copy_if_not_exists": "multipart"}
+    region = access.region
+    if access.key_id and access.key:
+        given["credential_provider"] = _giving(
+            access_key_id=access.key_id, secret_access_key=access.key, token=access.token
+        )
+    elif access.profile:
+        from impasto.stores.aws import profile
+
+        usual, given["credential_provider"] = profile(access.profile, url)
+        region = region or usual
+    given |= {"endpoint": access.endpoint} if access.endpoint else {}
+    given |= {"region": region} if region else {}
+    return S3Store(
+        bucket, client_options=_client(access, access.endpoint), retry_config=_RETRIES, **given
+    )
+
+
+def _gcs(bucket: str, access: Access, url: str) -> ObjectStore:
+    given: dict[str, Any] = {}
+    if access.service_account:
+        if not Path(access.service_account).is_file():
+            raise RequestError(
+                f"{url}: the service account {access.service_account!r} is not a file"
+            )
+        given["service_account_path"] = access.service_account
+    return GCSStore(
+        bucket, client_options=_client(access, access.endpoint), retry_config=_RETRIES, **given
+    )
+
+
+def _client(access: Access, endpoint: str | None) -> Any:
+    """How HTTP is spoken. Certificates are always verified."""
+    options: dict[str, Any] = {
+        "timeout": f"{_TIMEOUT_S}s",
+        "connect_timeout": f"{_CONNECT_TIMEOUT_S}s",
+    }
+    if endpoint is not None and not endpoint.startswith("https://"):
+        if not endpoint.startswith("http://"):
+            raise RequestError(f"an endpoint must be an https:// URL, got {endpoint!r}")
+        if not (access.allow_http or _is_here(urlsplit(endpoint).hostname or "")):
+            raise RequestError(
+                f"the endpoint {endpoint!r} is not encrypted: give an https:// URL, or set "
+                f'allow_http in [stores."{access.url}"]'
+            )
+        options["allow_http"] = True
+    if access.certificate:
+        try:
+            options["root_certificate"] = Path(access.certificate).read_bytes()
+        except OSError as error:
+            raise RequestError(
+                f"can't read the certificate {access.certificate!r}: {error.strerror}"
+            ) from error
+    return options
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _without(secrets: tuple[str, ...], text: str) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "…")
+    return text.strip().partition("\n")[0][:300]
