@@ -98,7 +98,9 @@ class Nodes:
         slow = round(count * world.stragglers)
         self._slowness = [3.0 if seat <= slow else 1.0 for seat in range(count + 1)]
         self._events: list[tuple[float, int, _Event]] = []
-        self._number = 0
+        self._order = [0] * (count + 1)
+        """Number of the order that each seat has; what was dropped is heard of no more."""
+        self._number = self._pushed = 0
         self._driver_free = self._store_free = 0.0
 
     def _lifetime(self) -> float:
@@ -113,23 +115,30 @@ class Nodes:
     def give(self, seat: int, order: Order) -> None:
         """See `Crew.give`."""
         self._driver_free = max(self.now, self._driver_free) + self._world.dispatch_s
-        while self._dies[seat] < self._driver_free:  # it went while it had nothing to do
-            self._lose(seat)
         begins = max(self._driver_free, self._up[seat])
         takes_s = self._work.chunk_s + len(order.chunk) * self._work.frame_s
         takes_s *= self._slowness[seat] * max(0.5, self._random.gauss(1.0, self._world.jitter))
         lost = begins + takes_s > self._dies[seat]
-        event = _Event(seat, order.chunk, takes_s, "lost" if lost else "scored")
-        self._push(self._dies[seat] if lost else begins + takes_s, event)
+        self._number += 1
+        self._order[seat] = self._number
+        event = _Event(seat, order.chunk, self._number, takes_s, "begun")
+        if begins < self._dies[seat]:
+            self._push(begins, event)
+        # Of one that went while it had nothing to do, the driver learns now.
+        ends = max(self._driver_free, self._dies[seat]) if lost else begins + takes_s
+        self._push(ends, replace(event, kind="lost" if lost else "scored"))
 
     def _push(self, when: float, event: _Event) -> None:
-        self._number += 1
-        heapq.heappush(self._events, (when, self._number, event))
+        self._pushed += 1
+        heapq.heappush(self._events, (when, self._pushed, event))
 
     def hear(self) -> tuple[int, Message]:
         """See `Crew.hear`."""
         while True:
-            self.now, _, event = heapq.heappop(self._events)
+            when, _, event = heapq.heappop(self._events)
+            if self._order[event.seat] != event.order:
+                continue
+            self.now = when
             if event.kind == "scored":  # the segment waits for its turn at the store
                 size = len(event.chunk) * self._world.frame_bytes
                 self._store_free = max(self.now, self._store_free)
@@ -138,8 +147,11 @@ class Nodes:
                 continue
             seat, chunk = event.seat, event.chunk
             name = f"node{seat}/{self._lives[seat]}"
+            if event.kind == "begun":
+                return seat, Progress(chunk.index, name, 0, {})
             if event.kind == "lost":
-                self._lose(seat)
+                while self._dies[seat] <= self.now:
+                    self._lose(seat)
                 return seat, Failed(chunk.index, name, "preempted", lost_worker=True)
             return seat, Done(chunk.index, name, "", len(chunk), event.takes_s, {}, (), "simulated")
 
@@ -148,16 +160,18 @@ class Nodes:
         return ()
 
     def drop(self, seat: int) -> None:
-        """See `Crew.drop`: nothing is cancelled here."""
+        """See `Crew.drop`."""
+        self._order[seat] = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Event:
     seat: int
     chunk: Chunk
+    order: int
     takes_s: float
     kind: str
-    """Scored, stored or lost."""
+    """Begun, scored, stored or lost."""
 
 
 class SimulatedEngine:

@@ -52,10 +52,12 @@ class Script:
 
     def __init__(self, letters: str) -> None:
         self._letters: Iterator[str] = iter(letters)
+        self.calls = 0
 
     def map(
         self, task: Task, chunks: Iterable[Chunk], on_progress: Callable[[Progress], None]
     ) -> Generator[Outcome]:
+        self.calls += 1
         for chunk in chunks:
             match next(self._letters):
                 case "d":
@@ -72,13 +74,14 @@ class Script:
 def _make(letters: str, *, restarts: int = 0) -> tuple[Scored, list[str]]:
     notes: list[str] = []
     events: list[Event] = []
-    scored = Scored({})
+    scored, engine = Scored({}), Script(letters)
     attempts = Attempts(
-        Script(letters), Task("run", "", ""), _PLAN, restarts, Stopping(), events.append,
+        engine, Task("run", "", ""), _PLAN, restarts, Stopping(), events.append,
         notes.append, lambda _name, _failed: None,
     )  # fmt: skip
     attempts.make(scored)
     assert sorted(scored.done) == [0, 1, 2, 3]
+    assert engine.calls == 1 + scored.restarts  # what failed waits for no round to end
     assert scored.failed == sum(isinstance(event, Failed) for event in events)
     return scored, notes
 
@@ -89,7 +92,7 @@ def _make(letters: str, *, restarts: int = 0) -> tuple[Scored, list[str]]:
         ("dddd", 0),
         ("dfdd d", 1),
         ("ffff fddd d", 5),
-        ("lddd l l l d", 4),  # four losses are borne
+        ("lllld ddd", 4),  # four losses are borne, and what was lost waits for nothing
         ("fddd l f l d", 4),  # and do not count as failures
     ],
 )
@@ -99,7 +102,7 @@ def test_what_failed_is_tried_again(letters: str, retried: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("letters", "times"), [("fddd f f", 3), ("lddd l l l l", 5), ("nddd", 1), ("fddd l f l f", 5)]
+    ("letters", "times"), [("fddd f f", 3), ("lllll", 5), ("nddd", 1), ("fddd l f l f", 5)]
 )
 def test_a_chunk_that_fails_everywhere_ends_the_run(letters: str, times: int) -> None:
     with pytest.raises(RunFailed, match=rf"chunk 0 \(frames 0 to 0\) failed {times} times: no"):
@@ -113,3 +116,39 @@ def test_a_lost_engine_is_begun_again_as_often_as_asked() -> None:
     assert notes[0] == "all workers are gone; started again (1 of 6)"
     with pytest.raises(RunFailed, match="gone; 1 of 4 chunks are done, and the same command goes"):
         _make("dx x".replace(" ", ""), restarts=1)
+
+
+def test_attempts_are_numbered_by_chunk_in_the_logs() -> None:
+    kept: list[str] = []
+    attempts = Attempts(
+        Script("fdlddfd"), Task("run", "", ""), _PLAN, 0, Stopping(), lambda _: None,
+        lambda _: None, lambda name, _: kept.append(name),
+    )  # fmt: skip
+    attempts.make(Scored({}))
+    assert kept == ["logs/000000-1.json", "logs/000002-1.json", "logs/000000-2.json"]
+
+
+class Pair:
+    """An engine of two workers: the first chunk fails for good while another is under way."""
+
+    name, workers = "pair", 2
+
+    def map(
+        self, task: Task, chunks: Iterable[Chunk], on_progress: Callable[[Progress], None]
+    ) -> Generator[Outcome]:
+        waiting = iter(chunks)
+        bad, good = next(waiting), next(waiting)
+        yield Failed(bad.index, "w", "no", retriable=False)
+        assert next(waiting, None) is None
+        yield Done(good.index, "w", "", 1, 0, {}, (0,), "cpu")
+
+
+def test_a_run_that_can_t_succeed_begins_nothing_more_and_keeps_what_is_under_way() -> None:
+    scored = Scored({})
+    attempts = Attempts(
+        Pair(), Task("run", "", ""), _PLAN, 0, Stopping(), lambda _: None, lambda _: None,
+        lambda _name, _failed: None,
+    )  # fmt: skip
+    with pytest.raises(RunFailed, match="chunk 0"):
+        attempts.make(scored)
+    assert sorted(scored.done) == [1]

@@ -197,6 +197,44 @@ def test_chunks_are_taken_one_by_one_so_that_a_stop_is_heeded(
     assert len(taken) <= 2
 
 
+class Again(Iterator[Chunk]):
+    """Chunks that may come back after there were none."""
+
+    def __init__(self, chunks: Iterable[Chunk]) -> None:
+        self.waiting = [*chunks]
+
+    def __next__(self) -> Chunk:
+        if not self.waiting:
+            raise StopIteration
+        return self.waiting.pop(0)
+
+
+@pytest.mark.parametrize(("engine", "workers"), _CREWS)
+def test_a_chunk_that_is_put_back_is_scored_in_the_same_call(
+    engine: str, workers: int, prepared: Prepared
+) -> None:
+    chunks = Again(prepared.cut(2))
+    outcomes: list[Outcome] = []
+    for outcome in open_engine(engine, workers=workers).map(prepared.task, chunks, lambda _: None):
+        outcomes.append(outcome)
+        if len(outcomes) < 5:
+            chunks.waiting.append(prepared.cut(2)[0])
+    assert [type(outcome) for outcome in outcomes] == [Done] * 6
+
+
+@pytest.mark.parametrize("engine", _CROWDS)
+def test_a_chunk_that_failed_goes_to_another_worker_where_one_is_free(
+    engine: str, prepared: Prepared
+) -> None:
+    chunks = Again([Chunk(9, 39, 44, 0)])
+    outcomes: list[Outcome] = []
+    for outcome in open_engine(engine, workers=2).map(prepared.task, chunks, lambda _: None):
+        outcomes.append(outcome)
+        if len(outcomes) == 1:
+            chunks.waiting.append(Chunk(9, 39, 44, 0))
+    assert len({outcome.worker for outcome in outcomes}) == 2
+
+
 @pytest.mark.parametrize("engine", _CROWDS)
 def test_closing_early_ends_the_worker_processes(engine: str, prepared: Prepared) -> None:
     outcomes = open_engine(engine, workers=3).map(prepared.task, prepared.cut(20), lambda _: None)

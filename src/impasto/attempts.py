@@ -1,8 +1,8 @@
 """Every chunk scored: what failed is tried again, an engine that lost its workers begun again."""
 
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from impasto.errors import EngineLost, Interrupted, RunFailed
@@ -55,51 +55,50 @@ class Attempts:
             Interrupted: it was asked for.
         """
         hear = self._listener()
-        number = 0
-        while waiting := [one for one in self.plan.chunks if one.index not in scored.done]:
-            number += 1
-            failed: list[Failed] = []
+        while left := [one for one in self.plan.chunks if one.index not in scored.done]:
+            waiting = _Waiting(left, self.stopping)
             lost: EngineLost | None = None
             try:
-                self._once(waiting, scored.done, failed, hear, number)
+                self._call(waiting, scored, hear)
             except EngineLost as error:
                 lost = error
-            scored.failed += len(failed)
             if self.stopping.requested:
                 raise Interrupted(
                     f"stopped with {self._tally(scored)} chunks done; "
                     "the same command goes on from there"
                 )
+            bad = waiting.given_up
+            if bad is not None and (lost is None or not bad.lost_worker):
+                raise self._hopeless(bad)
             if lost is not None:
                 self._restart(lost, scored)
-            self._give_up(failed, counting=lost is None)
-            scored.retried += len(failed)
 
-    def _once(
-        self,
-        waiting: Iterable[Chunk],
-        done: dict[int, Done],
-        failed: list[Failed],
-        hear: Callable[[Progress], None],
-        number: int,
-    ) -> None:
-        with contextlib.closing(self.engine.map(self.task, self._until(waiting), hear)) as outcomes:
+    def _call(self, waiting: "_Waiting", scored: Scored, hear: Callable[[Progress], None]) -> None:
+        with contextlib.closing(self.engine.map(self.task, waiting, hear)) as outcomes:
             for outcome in outcomes:
                 self.hear(outcome)
                 match outcome:
                     case Done():
-                        done[outcome.chunk] = outcome
+                        scored.done[outcome.chunk] = outcome
                         for line in outcome.notes:
                             self.note(line)
                     case Failed():
-                        failed.append(outcome)
-                        self.keep(f"logs/{outcome.chunk:06d}-{number}.json", outcome)
+                        scored.failed += 1
+                        scored.retried += self._again(outcome, waiting)
 
-    def _until(self, chunks: Iterable[Chunk]) -> Generator[Chunk]:
-        for chunk in chunks:
-            if self.stopping.requested:
-                return
-            yield chunk
+    def _again(self, failed: Failed, waiting: "_Waiting") -> bool:
+        """Put a chunk that failed back, and return True; or see that no other is begun."""
+        chunk = failed.chunk
+        (self._losses if failed.lost_worker else self._failures)[chunk] += 1
+        self.keep(f"logs/{chunk:06d}-{self._times(chunk)}.json", failed)
+        often = self._failures[chunk] >= _ATTEMPTS or self._losses[chunk] >= _LOSSES
+        if often or not failed.retriable:
+            waiting.give_up(failed)
+            return False
+        # A worker that is lost says nothing against its chunk, which has waited long enough; what
+        # made another fail may pass, or be passed to another worker, while the rest is scored.
+        waiting.put_back(self.plan.chunks[chunk], first=failed.lost_worker)
+        return True
 
     def _listener(self) -> Callable[[Progress], None]:
         told = False
@@ -120,22 +119,45 @@ class Attempts:
                 "there (with --restarts N by itself)"
             ) from lost
         scored.restarts += 1
+        self._losses.clear()  # its end took chunks along, and restarts are what is counted
         self.note(f"{lost}; started again ({scored.restarts} of {self.restarts})")
 
-    def _give_up(self, failed: Iterable[Failed], *, counting: bool) -> None:
-        """Raise RunFailed for a chunk that can't or must not be tried again."""
-        for one in failed:
-            if one.lost_worker and not counting:  # restarts are what is counted
-                continue
-            (self._losses if one.lost_worker else self._failures)[one.chunk] += 1
-            times = self._losses[one.chunk] + self._failures[one.chunk]
-            again = self._failures[one.chunk] < _ATTEMPTS and self._losses[one.chunk] < _LOSSES
-            if not again or not one.retriable:
-                chunk = self.plan.chunks[one.chunk]
-                raise RunFailed(
-                    f"chunk {chunk.index} (frames {chunk.start} to {chunk.stop - 1}) failed "
-                    f"{times} times: {one.error}; see impasto runs logs {self.task.run_id}"
-                )
+    def _hopeless(self, failed: Failed) -> RunFailed:
+        chunk = self.plan.chunks[failed.chunk]
+        return RunFailed(
+            f"chunk {chunk.index} (frames {chunk.start} to {chunk.stop - 1}) failed "
+            f"{self._times(chunk.index)} times: {failed.error}; "
+            f"see impasto runs logs {self.task.run_id}"
+        )
+
+    def _times(self, chunk: int) -> int:
+        return self._failures[chunk] + self._losses[chunk]
 
     def _tally(self, scored: Scored) -> str:
         return f"{len(scored.done)} of {len(self.plan.chunks)}"
+
+
+class _Waiting(Iterator[Chunk]):
+    """The chunks that no worker has; a chunk that failed comes back while an engine takes them."""
+
+    def __init__(self, chunks: Iterable[Chunk], stopping: Stopping) -> None:
+        self._chunks = deque(chunks)
+        self._stopping = stopping
+        self.given_up: Failed | None = None
+        """The first that will not be tried again: the run can't succeed, so none is begun."""
+
+    def __next__(self) -> Chunk:
+        if not self._chunks or self._stopping.requested or self.given_up is not None:
+            raise StopIteration
+        return self._chunks.popleft()
+
+    def put_back(self, chunk: Chunk, *, first: bool) -> None:
+        """Let a chunk wait again."""
+        if first:
+            self._chunks.appendleft(chunk)
+        else:
+            self._chunks.append(chunk)
+
+    def give_up(self, failed: Failed) -> None:
+        """Give no more chunks away, because of this one."""
+        self.given_up = self.given_up or failed

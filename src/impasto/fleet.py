@@ -176,13 +176,13 @@ def chunk_bounds(work: Work, fleet: Fleet, frames: int) -> tuple[int, int]:
 def expected_run_s(length: int, work: Work, fleet: Fleet, frames: int) -> float:
     """Expected seconds of scoring `frames` frames in chunks of `length`, start-up left out.
 
-    Every worker scores its share, with what is lost on the way; and where a node is lost at all,
-    its chunk is scored once more when the others are done.
+    Every worker scores its share, with what is lost on the way; and where a node is lost with one
+    of the last chunks, that is scored once more when the others are done.
     """
     share = frames / fleet.workers
     chunk_s = work.chunk_s + length * work.frame_s
     risky = Fleet(preemptions_per_hour=fleet.preemptions_per_hour + _STOPS_PER_HOUR)
-    losses = fleet.preemptions_per_hour / 3600 * fleet.nodes * share * work.frame_s
+    losses = fleet.preemptions_per_hour / 3600 * fleet.nodes * chunk_s
     return share * expected_s(chunk_s, risky, 0.0) / length - chunk_s * math.expm1(-losses)
 
 
@@ -196,8 +196,8 @@ def score_s(lengths: Sequence[int], work: Work, fleet: Fleet) -> float:
     """Expected seconds until the last chunk is scored.
 
     Each worker that comes free takes the next chunk, as engines hand them out (list scheduling,
-    Graham 1969). A node that is taken away within a boot of the end is waited for; how likely one
-    of them is, the Poisson process says.
+    Graham 1969). What a node that is taken away had goes to another one, so that only a lone
+    worker's boot is waited for.
 
     Args:
         lengths: of the chunks, frames, in their order.
@@ -207,9 +207,7 @@ def score_s(lengths: Sequence[int], work: Work, fleet: Fleet) -> float:
     free = [0.0] * min(fleet.workers, len(lengths))
     for length in lengths:
         heapq.heapreplace(free, free[0] + _chunk_s(length, work, fleet))
-    back_s = fleet.boot_s + work.start_s
-    losses = fleet.preemptions_per_hour / 3600 * fleet.nodes * back_s
-    return max(free) - back_s * math.expm1(-losses)
+    return max(free)
 
 
 def _chunk_s(length: int, work: Work, fleet: Fleet) -> float:

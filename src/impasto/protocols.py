@@ -63,6 +63,11 @@ class Engine(Protocol):
         A bad chunk is a Failed value, never an exception; a lost worker costs its chunk only.
         Closing the generator cancels what has not started and ends the workers.
 
+        The engine takes a chunk when a worker is free for it, not before. An iterator that has
+        none may have one later: whoever hears that a chunk failed can put it back before asking
+        for the next outcome. So the engine asks again after every outcome that it has yielded, and
+        has finished when there is still none and nothing is under way.
+
         Raises:
             EngineLost: no worker is left. Chunks that were begun have failed; the others have no
                 outcome, and may be given to another call.

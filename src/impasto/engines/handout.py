@@ -1,7 +1,7 @@
 """How chunks get to workers: each that comes free is given the next, and nothing is dealt ahead."""
 
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from typing import Protocol
 
 from impasto.engines.member import Leaving, Message, Order
@@ -29,7 +29,7 @@ class Crew(Protocol):
         ...
 
     def drop(self, seat: int) -> None:
-        """Let the seat's worker forget its chunk."""
+        """Let the seat's worker forget its chunk; it may be given another."""
         ...
 
 
@@ -54,6 +54,7 @@ def hand_out(
             except EngineLost as lost:
                 yield from desk.lose(lost)
                 raise
+            desk.hear(seat, message)
             match message:
                 case Progress():
                     on_progress(message)
@@ -62,7 +63,9 @@ def hand_out(
                 case _ if desk.settle(seat, message.chunk):
                     # The next chunk is given first: whoever reads the outcome may take its time.
                     desk.give()
+                    desk.relieve(seat)
                     yield message
+                    desk.give()  # the reader may have put the chunk back
         desk.check()
     finally:
         for seat in desk.having:
@@ -72,33 +75,71 @@ def hand_out(
 class _Desk:
     """Who has which chunk."""
 
-    def __init__(self, crew: Crew, workers: int, task: Task, waiting: Iterable[Chunk]) -> None:
-        self._crew, self._task, self._waiting = crew, task, iter(waiting)
+    def __init__(self, crew: Crew, workers: int, task: Task, waiting: Iterator[Chunk]) -> None:
+        self._crew, self._task, self._waiting = crew, task, waiting
         self._free = deque(range(1, workers + 1))
+        self._vacant: deque[int] = deque()
+        """Free seats whose worker was lost or late: the next may need a machine that boots."""
+        self._present: set[int] = set()
+        """Seats whose worker was heard of."""
+        self._late: set[int] = set()
+        """The others that have a chunk."""
         self._closed: set[int] = set()
         self._reason = ""
         self.having: dict[int, Chunk] = {}
 
     def give(self) -> None:
-        """Give each free seat a chunk, while there are any."""
-        while self._free and (chunk := next(self._waiting, None)) is not None:
-            seat = self._free.popleft()
-            self.having[seat] = chunk
-            self._crew.give(seat, Order(self._task, chunk))
+        """Give each free seat a chunk, while there are any.
+
+        The longest free seat is the first, so that one whose chunk has failed gets it again only
+        where there is no other.
+        """
+        while free := self._free or self._vacant:
+            if (chunk := next(self._waiting, None)) is None:
+                return
+            self._give(free.popleft(), chunk)
+
+    def relieve(self, seat: int) -> None:
+        """Let a seat that came free, and got nothing, have the chunk of one that is late."""
+        if self._late and seat in self._free:
+            absent = self._late.pop()
+            self._crew.drop(absent)
+            self._free.remove(seat)
+            self._give(seat, self._take(absent))
+
+    def _give(self, seat: int, chunk: Chunk) -> None:
+        self.having[seat] = chunk
+        if seat not in self._present:
+            self._late.add(seat)
+        self._crew.give(seat, Order(self._task, chunk))
+
+    def _take(self, seat: int) -> Chunk:
+        self._late.discard(seat)
+        if seat not in self._closed:
+            (self._free if seat in self._present else self._vacant).append(seat)
+        return self.having.pop(seat)
+
+    def hear(self, seat: int, message: Message) -> None:
+        """Note whether there is a worker in the seat."""
+        if isinstance(message, Failed) and message.lost_worker:
+            self._present.discard(seat)
+        else:
+            self._present.add(seat)
+            self._late.discard(seat)
 
     def settle(self, seat: int, chunk: int) -> bool:
         """Take back the chunk that has an outcome; False where the seat has another or none."""
         if seat not in self.having or self.having[seat].index != chunk:
             return False
-        del self.having[seat]
-        if seat not in self._closed:
-            self._free.append(seat)
+        self._take(seat)
         return True
 
     def close(self, seats: Collection[int], reason: str) -> None:
         """Give these seats no more."""
         self._closed.update(seats)
-        self._free = deque(seat for seat in self._free if seat not in self._closed)
+        for free in (self._free, self._vacant):
+            for seat in self._closed.intersection(free):
+                free.remove(seat)
         self._reason = reason
 
     def lose(self, lost: EngineLost) -> Generator[Failed]:
@@ -109,5 +150,6 @@ class _Desk:
 
     def check(self) -> None:
         """Raise EngineLost when chunks are left, but no seat for them."""
-        if not self._free and self._closed and next(self._waiting, None) is not None:
+        seats = self._free or self._vacant
+        if not seats and self._closed and next(self._waiting, None) is not None:
             raise EngineLost(f"no worker is left ({self._reason})")

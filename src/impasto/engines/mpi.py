@@ -18,8 +18,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
-from itertools import chain
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -81,13 +80,26 @@ class MpiEngine:
             if first is None:
                 return  # a job is not begun for nothing
             with contextlib.closing(_Job(self._mpiexec, self.workers)) as job:
-                yield from hand_out(job, self.workers, task, chain([first], waiting), on_progress)
+                all_of_them = _Preceded(first, waiting)
+                yield from hand_out(job, self.workers, task, all_of_them, on_progress)
                 job.finish()
         elif self._world.size == 1:
             for chunk in chunks:
                 yield score_chunk(task, chunk, on_progress)
         else:
             yield from hand_out(self._world, self.workers, task, chunks, on_progress)
+
+
+class _Preceded(Iterator[Chunk]):
+    """A chunk and those that wait behind it, which may have none now and one later."""
+
+    def __init__(self, first: Chunk, waiting: Iterator[Chunk]) -> None:
+        self._first: Chunk | None = first
+        self._waiting = waiting
+
+    def __next__(self) -> Chunk:
+        first, self._first = self._first, None
+        return next(self._waiting) if first is None else first
 
 
 class _Job:
