@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import itertools
@@ -40,8 +41,8 @@ def buckets() -> Iterator[S3]:
 
 
 _names = itertools.count()
-_PLACES = ("folder", "memory", "azure key", "azure sas", "s3")
-_REMOTE = _PLACES[2:]
+_PLACES = ("folder", "sealed folder", "memory", "azure key", "azure sas", "s3")
+_REMOTE = _PLACES[3:]
 
 
 @pytest.fixture
@@ -53,6 +54,10 @@ def open_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str]
         match kind:
             case "folder":
                 return open_store(str(tmp_path / "store"))
+            case "sealed folder":
+                seal = f"old:{base64.b64encode(bytes(32)).decode()}"
+                access = Access(url=str(tmp_path), seal=seal)
+                return open_store(str(tmp_path / "store"), [access])
             case "memory":
                 return open_store(f"memory://m{number}/some/prefix")
             case "azure key":

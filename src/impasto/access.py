@@ -13,7 +13,8 @@ class Access:
     """
 
     url: str
-    """Where it counts: "az://media", "s3://bucket/runs", or "az://" for every container."""
+    """Where it counts: "az://media", "s3://bucket/runs", "az://" for every container, or a folder's
+    absolute path."""
     account: str | None = None
     """Of Azure storage."""
     endpoint: str | None = None
@@ -31,6 +32,8 @@ class Access:
     """Shared access signature of Azure, as a query string."""
     token: str | None = field(default=None, repr=False)
     """Bearer token of Azure, or session token of S3."""
+    seal: str | None = field(default=None, repr=False)
+    """Keys that objects are sealed with, "id:base64 id:base64 …", the newest first."""
     certificate: str | None = None
     """Path of a PEM file with the authority that signed the endpoint's certificate."""
     allow_http: bool = False
@@ -41,7 +44,8 @@ class Access:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must not be seen by anybody."""
-        return tuple(secret for secret in (self.key, self.sas, self.token) if secret)
+        held = (self.key, self.sas, self.token, self.seal)
+        return tuple(secret for secret in held if secret)
 
 
 def covers(prefix: str, url: str) -> bool:

@@ -11,21 +11,26 @@
     [stores."s3://films"]
     profile = "studio"               # or key_id and key_env, region, endpoint
 
+    [stores."/srv/impasto"]          # a folder: its objects are encrypted
+    seal_env = "IMPASTO_SEAL"        # that holds "id:base64 id:base64 …", the newest key first
+
 What is named by no table takes what the providers' own tools take from the environment.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from impasto.access import Access
 from impasto.errors import RequestError
 
-_SECRETS = ("key", "sas", "token")
+_SECRETS = ("key", "sas", "token", "seal")
 _PATHS = ("service_account", "certificate")
 _PLAIN = ("account", "endpoint", "region", "profile", "key_id")
 KEYS = (*_PLAIN, *_PATHS, *_SECRETS, *(f"{name}_env" for name in _SECRETS), "allow_http")
 """Of a table [stores."URL"]."""
+_FOLDERS, _OF_FOLDERS = ("/", "~", "file:///"), ("seal", "seal_env")
 
 _USUAL: dict[str, dict[str, tuple[str, ...]]] = {
     "az://": {
@@ -67,27 +72,34 @@ def load_access(
 
 def _from_table(url: str, entry: Any, environ: Mapping[str, str], base: Path) -> Access:
     where = f'[stores."{url}"]'
-    if not isinstance(entry, dict) or not url.startswith(tuple(_USUAL)):
-        raise RequestError(f"{where} must be a table for az://…, s3://… or gs://…")
+    folder = url.startswith(_FOLDERS)
+    if not isinstance(entry, dict) or not (folder or url.startswith(tuple(_USUAL))):
+        raise RequestError(f"{where} must be a table for az://…, s3://…, gs://… or a whole path")
+    keys = _OF_FOLDERS if folder else KEYS
     given: dict[str, Any] = {}
     for name, value in entry.items():
-        if name not in KEYS:
-            raise RequestError(f"{where}: unknown key {name!r}; the keys are {', '.join(KEYS)}")
+        if name not in keys:
+            raise RequestError(f"{where}: unknown key {name!r}; the keys are {', '.join(keys)}")
         if name == "allow_http":
             if not isinstance(value, bool):
                 raise RequestError(f"{where}: allow_http must be true or false")
-            given[name] = value
         elif not isinstance(value, str) or not value:
             raise RequestError(f"{where}: {name} must be text in quotes")
-        elif name in _PATHS:
-            given[name] = str(base / Path(value).expanduser())
-        elif not name.endswith("_env"):
-            given[name] = value
-        elif environ.get(value):
-            given[name.removesuffix("_env")] = environ[value]
-        else:  # a matter of whoever opens it: other commands go on
-            given["lacks"] = value
+        given |= _settled(name, value, environ, base)
+    if folder:
+        url = str(Path(unquote(url.removeprefix("file://"))).expanduser())
     return Access(url=url if url in _USUAL else url.rstrip("/"), **given)
+
+
+def _settled(name: str, value: Any, environ: Mapping[str, str], base: Path) -> dict[str, Any]:
+    """The field of an access that an entry gives."""
+    if name in _PATHS:
+        return {name: str(base / Path(value).expanduser())}
+    if not name.endswith("_env"):
+        return {name: value}
+    if environ.get(value):
+        return {name.removesuffix("_env"): environ[value]}
+    return {"lacks": value}  # a matter of whoever opens it: other commands go on
 
 
 def _from_environment(

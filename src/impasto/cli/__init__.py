@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from impasto.cli import estimate, pages, runs, shell, styles, video
+from impasto.cli import estimate, keys, pages, runs, shell, styles, video
 from impasto.cli.doctor import doctor
 
 __all__ = ["app", "main"]
@@ -53,6 +53,7 @@ video.register(app)
 estimate.register(app)
 app.add_typer(styles.app, name="styles")
 app.add_typer(runs.app, name="runs")
+app.add_typer(keys.app, name="keys")
 app.command(cls=pages.Command)(doctor)
 
 

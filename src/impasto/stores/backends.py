@@ -98,13 +98,13 @@ def open_store(url: str, access: Sequence[Access] = ()) -> Store:
             or can't be used, or a folder that can't be made.
     """
     if scheme_of(url) in {"", "file"}:
-        return _open_folder(local_path(url).expanduser().absolute())
+        folder = _open_folder(local_path(url).expanduser().absolute())
+        return _sealed(folder, find_access(folder.url, access))
     scheme, container, prefix = split(url)
     prefix = prefix.strip("/")
     named = f"{scheme}://{container}" + (f"/{prefix}" if prefix else "")
     found = find_access(named, access) or Access(url=f"{scheme}://")
-    if found.lacks:
-        raise RequestError(f"{named} needs its secret in {found.lacks}, which is not set")
+    _check_secret(named, found)
     delete = None
     try:
         match scheme:
@@ -120,7 +120,27 @@ def open_store(url: str, access: Sequence[Access] = ()) -> Store:
         raise RequestError(
             f"{named} can't be opened: {_without(found.secrets, str(error))}"
         ) from None  # the original may show a secret
-    return Store(backend, named, prefix=prefix, hidden=found.secrets, delete=delete)
+    store = Store(backend, named, prefix=prefix, hidden=found.secrets, delete=delete)
+    return _sealed(store, found)
+
+
+def _check_secret(url: str, access: Access) -> None:
+    if access.lacks:
+        raise RequestError(f"{url} needs its secret in {access.lacks}, which is not set")
+
+
+def _sealed(store: Store, access: Access | None) -> Store:
+    """Wrap a store whose objects are to be encrypted, see `sealing`."""
+    if access is None:
+        return store
+    _check_secret(store.url, access)
+    if access.seal is None:
+        return store
+    from impasto.stores.sealed import SealedStore
+    from impasto.stores.sealing import read_keys
+
+    place = store.url.removeprefix(access.url).strip("/")
+    return SealedStore(store, read_keys(access.seal), place=place)
 
 
 def _open_folder(path: Path) -> Store:

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-from impasto.access import Access
+from impasto.access import Access, find_access
 from impasto.errors import RequestError, RunFailed
 from impasto.stores.backends import local_path, open_store, scheme_of, split
 from impasto.stores.reader import Blocks, RangeReader
@@ -130,7 +130,11 @@ def locate(place: str | File, access: Sequence[Access] = (), *, etag: str = "") 
     if not isinstance(place, str):
         return place
     if scheme_of(place) in {"", "file"}:
-        return local_path(place)
+        path = local_path(place).expanduser().absolute()
+        found = find_access(str(path), access)
+        if found is None or not (found.seal or found.lacks):
+            return local_path(place)
+        return StoredFile(open_store(str(path.parent), access), path.name, etag)
     scheme, container, key = split(place)
     if not PurePosixPath(key).name or key.endswith("/"):
         raise RequestError(f"{place!r} names no object: give {scheme}://{container}/name")
