@@ -23,7 +23,7 @@ from impasto.errors import RequestError, SourceRefused
 from impasto.media.still import encode_jpeg, encode_png, is_still, read_still, upright
 from impasto.painting import settled
 from impasto.records import Event, Limits, Optimise, Progress, Report, ScorerSpec
-from impasto.request import Options
+from impasto.request import Options, Request, as_json
 from impasto.run import score, stylize
 from impasto.scorers.flow import optical_flow, seen_in_both, warp
 from impasto.scorers.optimise import Optimiser, check_frames, open_optimiser, pack, scales
@@ -305,6 +305,17 @@ def test_a_run_that_is_broken_off_goes_on_to_the_same_bytes(
     report = run(clip, tmp_path / "b", painting, network, target=resumed)
     assert (len(chunks), report.chunks.reused) == (1, 1)
     assert resumed.read_bytes() == whole.read_bytes()
+
+
+def test_a_run_is_gone_on_with_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("vgg.pth").write_bytes(b"")
+    for asked, kept in (("vgg.pth", str(tmp_path / "vgg.pth")), ("vgg19", "vgg19"), (None, None)):
+        options = Options(method="optimise", perceptual=asked)
+        request = Request(Path("a.mp4"), None, ScorerSpec("starry", "0" * 64), {}, options)
+        assert as_json(request, Path("b.mp4"))["options"]["perceptual"] == kept
 
 
 def test_every_setting_makes_another_run(

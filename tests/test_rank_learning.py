@@ -25,7 +25,7 @@ Media = Callable[[str], Path]
 _COMMAND = """
 import dataclasses, os, pathlib, sys
 from impasto.cli import main
-import impasto.styles.catalogue as catalogue, impasto.styles.vectors as vectors
+from impasto.styles import catalogue, vectors
 
 studio = pathlib.Path(sys.argv[1])
 vectors._NETWORKS, catalogue._SHIPPED = studio / "networks", studio / "shipped"

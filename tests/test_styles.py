@@ -112,6 +112,9 @@ def test_an_unknown_style_brings_close_names_and_the_way_to_all(own: Path) -> No
         find_style("plian", user_styles=own)
     with pytest.raises(RequestError, match="no style 'q'; see: impasto styles list"):
         find_style("q", user_styles=own)
+    for asked in ("my.jpg", {"my.jpg": 1.0}):
+        with pytest.raises(RequestError, match=r"learned first: impasto styles learn my\.jpg"):
+            find_style(asked, user_styles=own)
 
 
 def test_an_unknown_quality_brings_the_known_ones(own: Path) -> None:

@@ -313,9 +313,12 @@ def as_json(request: Request, target: Path) -> dict[str, Any]:
     """Return the request as it is kept beside its run, for `runs resume`."""
     from dataclasses import asdict
 
+    options = asdict(request.options)
+    if options["perceptual"] and Path(options["perceptual"]).is_file():  # or else a name
+        options["perceptual"] = str(Path(options["perceptual"]).absolute())
     return {
         "source": str(request.source.absolute()),
         "target": str(target.absolute()),
         **request.asked,
-        "options": asdict(request.options),
+        "options": options,
     }

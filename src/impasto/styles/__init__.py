@@ -1,10 +1,10 @@
 """Styles: vectors for the shipped networks, or networks of their own, with a name and a card."""
 
+from impasto.styles.card import Style, check_name
 from impasto.styles.catalogue import (
     DEFAULT_QUALITY,
+    PICTURES,
     Blend,
-    Style,
-    check_name,
     check_own_name,
     find_style,
     list_styles,
@@ -18,6 +18,7 @@ from impasto.styles.vectors import QUALITIES, Vector, network_bytes
 
 __all__ = [
     "DEFAULT_QUALITY",
+    "PICTURES",
     "QUALITIES",
     "Blend",
     "Style",

@@ -6,18 +6,23 @@ shipped networks paint in it (vectors.npz), or a network of its own (style.onnx)
 
 import dataclasses
 import difflib
-import hashlib
-import re
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from impasto.errors import RequestError
-from impasto.runtimes.onnx_file import MAX_BYTES
+from impasto.styles.card import (
+    CARD,
+    MODEL,
+    VECTORS,
+    Style,
+    card_of,
+    check_name,
+    names_in,
+    publish,
+    read_card,
+    read_file,
+    sha256_of,
+)
 from impasto.styles.vectors import (
     QUALITIES,
     Vector,
@@ -30,53 +35,14 @@ from impasto.styles.vectors import (
     unpack_vectors,
 )
 
-CARD = "card.json"
-MODEL = "style.onnx"
-VECTORS = "vectors.npz"
 DEFAULT_QUALITY = "balanced"
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+"""How the file of a painting ends, of which a style can be learned."""
 
 Blend = Mapping[str, float]
 """Names of styles → weights from 0 up; only their proportions count."""
 
 _SHIPPED = Path(__file__).parent
-_NAME = re.compile(r"[a-z0-9_-]{1,64}")
-_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-_MAX_CARD_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Style:
-    """What a style's card says, and where the style stands."""
-
-    name: str
-    title: str = ""
-    artist: str = ""
-    year: str = ""
-    """As a person writes it: "1889", "about 1810"."""
-    source: str = ""
-    licence: str = ""
-    network: str = ""
-    """Kind of network: painter, transformer, tiny or onnx."""
-    parameters: int = 0
-    preprocessing: str = ""
-    multiple_of: int = 4
-    """Height and width in pixels that the network takes divide by this; the runtime pads."""
-    trained: dict[str, Any] = field(default_factory=dict)
-    qualities: dict[str, str] = field(default_factory=dict)
-    """Quality → file beside the card."""
-    sha256: str = ""
-    """Of the vectors, or else of the network of the default quality; in hexadecimal."""
-    sha256_by_quality: dict[str, str] = field(default_factory=dict)
-    """Of a style's own networks for the other qualities."""
-    networks: dict[str, str] = field(default_factory=dict)
-    """Quality → SHA-256 of the shared network that the vector belongs to; empty for a style with
-    networks of its own."""
-    bytes: int = 0
-    """Of the card and the files that it names; not in the card."""
-    shipped: bool = False
-    """Whether it is part of the package; not in the card."""
-    folder: Path = Path()
-    """Where it stands; not in the card."""
 
 
 def list_styles(user_styles: Path | None = None) -> tuple[Style, ...]:
@@ -86,9 +52,9 @@ def list_styles(user_styles: Path | None = None) -> tuple[Style, ...]:
         RequestError: a card is damaged.
     """
     return tuple(
-        _read_card(root / name, shipped=root == _SHIPPED)
+        read_card(root / name, shipped=root == _SHIPPED)
         for root in _roots(user_styles)
-        for name in _names(root)
+        for name in names_in(root)
     )
 
 
@@ -99,10 +65,10 @@ def read_style(name: str, *, user_styles: Path | None = None) -> Style:
         RequestError: no such style, or a damaged card.
     """
     roots = _roots(user_styles)
-    found = [root / name for root in roots if name in _names(root)]
+    found = [root / name for root in roots if name in names_in(root)]
     if not found:
-        raise RequestError(_unknown(name, [each for root in roots for each in _names(root)]))
-    return _read_card(found[0], shipped=found[0].parent == _SHIPPED)
+        raise RequestError(_unknown(name, [each for root in roots for each in names_in(root)]))
+    return read_card(found[0], shipped=found[0].parent == _SHIPPED)
 
 
 def find_style(
@@ -191,7 +157,7 @@ def save_style(
         for quality in sorted(vectors, key=_tier):
             network = network_bytes(quality) if networks is None else networks[quality]
             check_vector(vectors[quality], network)
-            digests[quality] = _sha256(network)
+            digests[quality] = sha256_of(network)
         file, content = VECTORS, pack_vectors({each: vectors[each] for each in digests})
     elif model is not None:
         digests, file, content = {}, MODEL, model
@@ -201,22 +167,11 @@ def save_style(
         style,
         qualities=dict.fromkeys(digests or [DEFAULT_QUALITY], file),
         networks=digests,
-        sha256=_sha256(content),
+        sha256=sha256_of(content),
         sha256_by_quality={},
     )
-    _publish(style.folder, {file: content, CARD: card_of(style)})
-    return _read_card(style.folder, shipped=style.folder.parent == _SHIPPED)
-
-
-def check_name(name: str) -> str:
-    """Return `name` if a style may be called so.
-
-    Raises:
-        RequestError: it is not 1 to 64 of a-z, 0-9, _ and -.
-    """
-    if not _NAME.fullmatch(name):
-        raise RequestError(f"a style's name is 1 to 64 of a-z, 0-9, _ and -, got {name[:80]!r}")
-    return name
+    publish(style.folder, {file: content, CARD: card_of(style)})
+    return read_card(style.folder, shipped=style.folder.parent == _SHIPPED)
 
 
 def check_own_name(name: str) -> str:
@@ -230,65 +185,14 @@ def check_own_name(name: str) -> str:
     return name
 
 
-def card_of(style: Style) -> bytes:
-    """Return what stands in the card of `style`: JSON for people to read too."""
-    values = dataclasses.asdict(style)
-    for name in ("bytes", "shipped", "folder"):
-        del values[name]
-    for name in ("sha256_by_quality", "networks"):
-        if not values[name]:
-            del values[name]
-    return msgspec.json.format(msgspec.json.encode(values), indent=2) + b"\n"
-
-
 def is_shipped(name: str) -> bool:
     """Whether a style of that name is part of the package."""
-    return name in _names(_SHIPPED)
+    return name in names_in(_SHIPPED)
 
 
 def _roots(user_styles: Path | None) -> list[Path]:
     # A user's style can't take the place of a shipped one: runs name styles, and are repeatable.
     return [_SHIPPED] if user_styles is None else [_SHIPPED, user_styles]
-
-
-def _names(root: Path) -> list[str]:
-    """Names of the styles under a folder, sorted; what has no card or no proper name is none."""
-    try:
-        return sorted(
-            path.name
-            for path in root.iterdir()
-            if _NAME.fullmatch(path.name) and (path / CARD).is_file()
-        )
-    except OSError:  # no such folder yet
-        return []
-
-
-def _read_card(folder: Path, *, shipped: bool) -> Style:
-    way_out = "remove the folder, or import the style again"
-    try:
-        with (folder / CARD).open("rb") as file:
-            text = file.read(_MAX_CARD_BYTES)
-        style = msgspec.json.decode(text, type=Style)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"{folder / CARD} can't be read: {error}; {way_out}") from error
-    if style.name != folder.name:
-        raise RequestError(f"{folder / CARD} is the card of '{style.name}'; {way_out}")
-    if not style.qualities:
-        raise RequestError(f"{folder / CARD} names no quality; {way_out}")
-    for name in style.qualities.values():
-        if not _FILE.fullmatch(name):
-            raise RequestError(f"{folder / CARD}: {name[:80]!r} does not lie beside it")
-    if style.networks and (
-        style.networks.keys() != style.qualities.keys() or len({*style.qualities.values()}) > 1
-    ):
-        raise RequestError(f"{folder / CARD} names other networks than qualities; {way_out}")
-    paths = [folder / name for name in {CARD, *style.qualities.values()}]
-    return dataclasses.replace(
-        style,
-        bytes=sum(path.stat().st_size for path in paths if path.is_file()),
-        shipped=shipped,
-        folder=folder,
-    )
 
 
 def _check_quality(style: Style, quality: str) -> None:
@@ -300,7 +204,7 @@ def _check_quality(style: Style, quality: str) -> None:
 def _read_model(style: Style, quality: str) -> bytes:
     default = DEFAULT_QUALITY if DEFAULT_QUALITY in style.qualities else next(iter(style.qualities))
     digests = {default: style.sha256} | style.sha256_by_quality
-    return _read_file(style, style.qualities[quality], digests.get(quality, ""))
+    return read_file(style, style.qualities[quality], digests.get(quality, ""))
 
 
 def _check_vectors(style: Style) -> None:
@@ -313,14 +217,14 @@ def _check_vectors(style: Style) -> None:
 def _read_vector(style: Style, quality: str) -> tuple[Vector, bytes]:
     """The vector of a style, and the shipped network that it belongs to."""
     network = network_bytes(quality)
-    if _sha256(network) != style.networks[quality]:
+    if sha256_of(network) != style.networks[quality]:
         raise RequestError(
             f"style '{style.name}' was learned for the '{quality}' network of another release of "
             "Impasto; learn it again"
         )
     file = style.qualities[quality]
     try:
-        vectors = unpack_vectors(_read_file(style, file, style.sha256))
+        vectors = unpack_vectors(read_file(style, file, style.sha256))
         if quality not in vectors:
             raise RequestError(f"it holds no vector for '{quality}'")
         check_vector(vectors[quality], network)
@@ -352,53 +256,12 @@ def _tier(quality: str) -> int:
     return QUALITIES.index(quality) if quality in QUALITIES else len(QUALITIES)
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _read_file(style: Style, file: str, digest: str) -> bytes:
-    path = style.folder / file
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise RequestError(f"{path} has more than {MAX_BYTES} bytes")
-        content = path.read_bytes()
-    except OSError as error:
-        raise RequestError(f"{path} can't be read: {error.strerror}") from error
-    if _sha256(content) != digest:
-        raise RequestError(
-            f"{path} is not the file that its card describes (the digests differ); "
-            "install or import the style again"
-        )
-    return content
-
-
 def _unknown(name: str, names: list[str]) -> str:
+    if Path(name).suffix.lower() in PICTURES:
+        return (
+            f"no style {name[:80]!r}; a painting is learned first: "
+            f"impasto styles learn {name[:80]} --content photos/"
+        )
     close = difflib.get_close_matches(name.lower(), names, n=3)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return f"no style {name[:80]!r}; {hint}see: impasto styles list"
-
-
-def _publish(folder: Path, files: dict[str, bytes]) -> None:
-    """Write the style beside its place, then move it there: it appears whole or not at all."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # A leading dot is no style's name, so what stands here is not taken for one.
-        with tempfile.TemporaryDirectory(prefix=".style-", dir=folder.parent) as scratch:
-            made, old = Path(scratch) / "new", Path(scratch) / "old"
-            made.mkdir()
-            for name, content in files.items():
-                (made / name).write_bytes(content)
-            if folder.exists():
-                folder.rename(old)
-            try:
-                made.rename(folder)
-            except OSError:
-                if old.exists():
-                    old.rename(folder)
-                raise
-            if old.exists():
-                for path in old.iterdir():
-                    if path.name not in {CARD, MODEL, VECTORS}:  # a training's own, say
-                        path.rename(folder / path.name)
-    except OSError as error:
-        raise RequestError(f"{folder} can't be written: {error.strerror or error}") from error

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from impasto.errors import RequestError
 from impasto.runtimes.rehearse import rehearse
-from impasto.styles.catalogue import MODEL, Style, check_own_name, save_style
+from impasto.styles.card import MODEL, Style
+from impasto.styles.catalogue import check_own_name, save_style
 
 if TYPE_CHECKING:
     from torch import nn

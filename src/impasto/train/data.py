@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from impasto.errors import RequestError
-from impasto.train.paintings import SUFFIXES
+from impasto.styles import PICTURES
 
 Pixels = NDArray[np.uint8]  # RGB, (size, size, 3)
 
@@ -34,10 +34,12 @@ class Photographs:
     """How a path becomes a picture: from its file, unless they lie in memory."""
     skipped: dict[Path, str] = field(default_factory=dict)
     """Files that could not be read so far, and why."""
+    named: dict[Path, str] = field(default_factory=dict)
+    """What tells a picture from any other, wherever it lies; the path where it is not here."""
 
     def names(self) -> list[str]:
-        """What tells this set of pictures from another: each one's path and, of a file, size."""
-        return [f"{path} {path.stat().st_size if path.is_file() else 0}" for path in self.paths]
+        """What tells this set of pictures from another."""
+        return [self.named.get(path, str(path)) for path in self.paths]
 
     def hold_out(self, count: int) -> "Photographs":
         """Take the last `count` away, as pictures to measure with; a quarter where there are few.
@@ -120,12 +122,15 @@ def open_photographs(folder: Path, report: Callable[[str], None]) -> Photographs
     """
     if not folder.is_dir():
         raise RequestError(f"content folder {folder} does not exist; give a folder of photographs")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
     if not paths:
         raise RequestError(
             f"content folder {folder} holds no photographs; put JPEG or PNG files into it"
         )
-    return Photographs(paths, report)
+    # However the folder is spelled, and wherever it is moved to, its photographs are the same.
+    sizes = {path: path.stat().st_size if path.is_file() else 0 for path in paths}
+    named = {path: f"{path.relative_to(folder).as_posix()} {sizes[path]}" for path in paths}
+    return Photographs(paths, report, named=named)
 
 
 def read_picture(path: Path) -> Image.Image:

@@ -30,7 +30,7 @@ import msgspec
 from impasto.errors import RequestError
 from impasto.nets.painter import MULTIPLE_OF, SIZES
 from impasto.styles import QUALITIES, Style, Vector, check_name, list_styles, save_style
-from impasto.styles.catalogue import VECTORS
+from impasto.styles.card import VECTORS
 from impasto.styles.vectors import unpack_vectors
 from impasto.train import start as starts
 from impasto.train.config import PaintingConfig, Rhythm, TrainConfig
@@ -238,6 +238,6 @@ def _kept(folder: Path, networks: dict[str, bytes]) -> tuple[dict[str, Vector], 
             vectors = unpack_vectors((folder / VECTORS).read_bytes())
             return (
                 {quality: vectors[quality] for quality in same},
-                {quality: style.trained[quality] for quality in same},
+                {each: said for each, said in style.trained.items() if each in same},
             )
     return {}, {}

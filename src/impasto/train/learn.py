@@ -19,7 +19,7 @@ from PIL import Image
 from impasto.errors import RequestError
 from impasto.media.decode import FrameReader
 from impasto.media.pixels import RgbReader
-from impasto.media.probe import probe
+from impasto.media.probe import file_digest, probe
 from impasto.media.still import is_still
 from impasto.nets.painter import MULTIPLE_OF
 from impasto.records import Limits
@@ -32,7 +32,7 @@ from impasto.styles import (
     save_style,
     style_vectors,
 )
-from impasto.styles.catalogue import CARD
+from impasto.styles.card import CARD
 from impasto.train import start as starts
 from impasto.train.config import Rhythm, TrainConfig
 from impasto.train.data import Photographs, read_picture
@@ -153,7 +153,11 @@ def frames_of(
     paths = sorted(pictures, key=lambda path: (int(path.name) % 8 == 4, path))
     itself = painting / "itself"
     pictures[itself] = _still(painting)[0]
-    return Photographs([itself] * (len(frames) // 2) + paths, report, pictures.__getitem__)
+    digest = file_digest(source)
+    named = {path: f"{digest} {path.name}" for path in paths} | {itself: itself.name}
+    return Photographs(
+        [itself] * (len(frames) // 2) + paths, report, pictures.__getitem__, named=named
+    )
 
 
 def _still(path: Path) -> list[Image.Image]:

@@ -13,17 +13,15 @@ from typing import Any
 
 from impasto.errors import RequestError
 from impasto.records import Settings, TrainingStep
-from impasto.styles import check_own_name, find_style
+from impasto.styles import PICTURES, check_own_name, find_style
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-"""Of pictures."""
 _MAX_BYTES = 256 << 20
 _DIGITS = 8
 
 
 def is_painting(style: str) -> bool:
     """Whether what was given as a style is the path of a picture: no style's name has a suffix."""
-    return Path(style).suffix.lower() in SUFFIXES
+    return Path(style).suffix.lower() in PICTURES
 
 
 def name_for(painting: Path) -> str:
