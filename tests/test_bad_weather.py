@@ -198,8 +198,8 @@ def test_a_clock_that_jumps_by_a_day_changes_nothing(
 
 _OF_DAY = {"time.time", "time.time_ns", "datetime.now", "dt.datetime.now", "datetime.datetime.now",
            "datetime.utcnow", "datetime.today", "date.today", "dt.date.today"}  # fmt: skip
-_EDGES = ("api.py", "cli", "service", "train")
-"""Where dates are written and ages told; below them nobody waits, gives up or reckons by them."""
+_EDGES = ("api.py", "cli", "observe", "service", "train")
+"""Where dates are written and ages told; nobody else knows the time of day to wait by."""
 
 
 def test_nobody_below_the_edges_asks_the_time_of_day() -> None:

@@ -70,6 +70,17 @@ def load_access(
     return (*named, *(access for access in usual if access is not None))
 
 
+def named_variables(table: Mapping[str, Any]) -> frozenset[str]:
+    """The variables that hold secrets by the tables' own word."""
+    entries = (entry for entry in table.values() if isinstance(entry, dict))
+    return frozenset(
+        value
+        for entry in entries
+        for name, value in entry.items()
+        if name.endswith("_env") and isinstance(value, str)
+    )
+
+
 def _from_table(url: str, entry: Any, environ: Mapping[str, str], base: Path) -> Access:
     where = f'[stores."{url}"]'
     folder = url.startswith(_FOLDERS)

@@ -32,11 +32,11 @@ from typing import Any
 
 import platformdirs
 
-from impasto.accounts import load_access
+from impasto.accounts import load_access, named_variables
 from impasto.errors import RequestError
 from impasto.fleet import Price
 from impasto.records import Limits, Settings
-from impasto.surroundings import Ranks, Surroundings
+from impasto.surroundings import SECRETS, Ranks, Surroundings
 
 PLACES = {"styles": "IMPASTO_STYLES", "work": "IMPASTO_WORK"}
 """Key of the file → environment variable, for everything that is a folder or a store."""
@@ -78,6 +78,7 @@ def load_settings(environ: Mapping[str, str], config_file: Path | None = None) -
             ranks=find_ranks(environ),
             mpiexec=_command(environ, "IMPASTO_MPIEXEC"),
             scheduled_events=_endpoint(environ, "IMPASTO_SCHEDULED_EVENTS"),
+            hidden=SECRETS | named_variables(table.get("stores", {})),
         ),
         cache=cache,
         perceptual=environ.get("IMPASTO_PERCEPTUAL") or _perceptual(table, base),

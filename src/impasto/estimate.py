@@ -138,7 +138,7 @@ def estimate(
             spec,
             model,
             precision,
-            limits=settings.limits,
+            settings=settings,
             workers=terms.fleet.workers_per_node,
         )
     work = _work(terms, trial, probe_s, _growth(spec, probed))

@@ -95,7 +95,7 @@ def _fit(
         spec,
         model,
         precision,
-        limits=settings.limits,
+        settings=settings,
         workers=fleet.workers_per_node,
     )
     work = Work(frame_s=trial.frame_s, chunk_s=trial.chunk_s, start_s=trial.start_s)

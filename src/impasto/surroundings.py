@@ -2,6 +2,13 @@
 
 from dataclasses import dataclass
 
+SECRETS = frozenset(
+    "AZURE_STORAGE_ACCOUNT_KEY AZURE_STORAGE_KEY AZURE_STORAGE_SAS_TOKEN AZURE_STORAGE_SAS_KEY "
+    "AZURE_STORAGE_CONNECTION_STRING AZURE_CLIENT_SECRET AZURE_CLIENT_CERTIFICATE_PASSWORD "
+    "AZURE_PASSWORD AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN".split()
+)
+"""Environment variables by which storage providers' tools are handed secrets."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
@@ -24,3 +31,5 @@ class Surroundings:
     """Command that starts MPI ranks; empty takes the one that is found."""
     scheduled_events: str = "off"
     """URL that announces the machine's end; "auto" where there is one, or "off"."""
+    hidden: frozenset[str] = SECRETS
+    """Environment variables that worker processes don't inherit."""

@@ -12,7 +12,7 @@ from impasto.engines import open_engine
 from impasto.errors import RunFailed
 from impasto.keys import run_id, to_json
 from impasto.plan import seek_frame
-from impasto.records import Chunk, Done, Limits, Plan, Precision, Source, Spec, Task
+from impasto.records import Chunk, Done, Plan, Precision, Settings, Source, Spec, Task
 from impasto.runtimes.cpu import usable_cores
 from impasto.stores import open_store
 from impasto.worker import model_key
@@ -43,7 +43,7 @@ def try_out(
     model: bytes,
     precision: Precision,
     *,
-    limits: Limits,
+    settings: Settings,
     workers: int = 1,
     seconds: float = 3.0,
 ) -> Trial:
@@ -59,7 +59,7 @@ def try_out(
         spec: what is applied to which frames.
         model: bytes that `spec.scorer` names.
         precision: that it is computed in.
-        limits: of the run.
+        settings: limits of the run, and what workers don't inherit.
         workers: that share this machine.
         seconds: about how long the longer chunk is to take.
 
@@ -88,9 +88,9 @@ def try_out(
         store = open_store(folder)
         store.put(model_key(spec.scorer), model)
         store.put(f"runs/{run_id(plan.spec)}/plan.json", to_json(plan))
-        task = Task(run_id(plan.spec), str(path.absolute()), store.url, limits=limits)
+        task = Task(run_id(plan.spec), str(path.absolute()), store.url, limits=settings.limits)
         began = time.perf_counter()
-        engine = open_engine("local", workers=workers)
+        engine = open_engine("local", workers=workers, surroundings=settings.surroundings)
         with contextlib.closing(engine.map(task, chunks(), lambda _: None)) as outcomes:
             for outcome in outcomes:
                 if not isinstance(outcome, Done):

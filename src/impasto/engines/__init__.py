@@ -40,12 +40,14 @@ def open_engine(
         case "local":
             from impasto.engines.local import LocalEngine
 
-            return LocalEngine(workers)
+            return LocalEngine(workers, around.hidden)
         case "mpi":
             from impasto.engines.mpi import MpiEngine
 
             shared = _among_ranks("mpi", around.ranks, workers)
-            return MpiEngine(workers, around.ranks if shared else None, around.mpiexec)
+            return MpiEngine(
+                workers, around.ranks if shared else None, around.mpiexec, around.hidden
+            )
         case _ if name in _LATER:
             raise RequestError(f"engine {name!r} is not in this version; use 'local'")
         case _:

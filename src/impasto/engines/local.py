@@ -16,12 +16,13 @@ from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import replace
 from typing import IO, Any
 
-from impasto.engines.child import end, last_words
+from impasto.engines.child import end, environment, last_words
 from impasto.engines.handout import hand_out
 from impasto.engines.member import Leaving, Member, Message, Order, heeding_signals, pack, unpack
 from impasto.keys import from_json, to_json
 from impasto.records import Chunk, Done, Failed, Outcome, Progress, Task
 from impasto.runtimes.cpu import usable_cores
+from impasto.surroundings import SECRETS
 
 _CORES_PER_WORKER = 8
 """One process feeds about this many cores before its decoder and encoder threads bind."""
@@ -33,11 +34,13 @@ class LocalEngine:
 
     Args:
         workers: processes; None takes one for every eight cores.
+        hidden: environment variables that they don't inherit.
     """
 
     name = "local"
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, hidden: Collection[str] = SECRETS) -> None:
+        self._hidden = hidden
         self._cores = usable_cores()
         self.workers = workers or max(1, self._cores // _CORES_PER_WORKER)
 
@@ -47,21 +50,22 @@ class LocalEngine:
         """See `Engine.map`."""
         if not task.streams:
             task = replace(task, streams=max(1, self._cores // self.workers))
-        with contextlib.closing(_Crew(self.workers)) as crew:
+        with contextlib.closing(_Crew(self.workers, self._hidden)) as crew:
             yield from hand_out(crew, self.workers, task, chunks, on_progress)
 
 
 class _Crew:
     """Worker processes in their seats; one begins when its seat is first given a chunk."""
 
-    def __init__(self, seats: int) -> None:
+    def __init__(self, seats: int, hidden: Collection[str]) -> None:
+        self._hidden = hidden
         self._seats = range(1, seats + 1)
         self._heard: queue.SimpleQueue[tuple[_Worker, Message | None]] = queue.SimpleQueue()
         self._workers: dict[int, _Worker] = {}
 
     def give(self, seat: int, order: Order) -> None:
         if seat not in self._workers:
-            self._workers[seat] = _Worker(seat, self._heard)
+            self._workers[seat] = _Worker(seat, self._heard, self._hidden)
         self._workers[seat].give(order)
 
     def hear(self) -> tuple[int, Message]:
@@ -92,7 +96,7 @@ class _Crew:
 class _Worker:
     """One worker process, the thread that hears it, and the chunk it has."""
 
-    def __init__(self, seat: int, heard: "queue.SimpleQueue[Any]") -> None:
+    def __init__(self, seat: int, heard: "queue.SimpleQueue[Any]", hidden: Collection[str]) -> None:
         self.seat = seat
         self.chunk: Chunk | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
@@ -102,6 +106,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
+            env=environment(hidden),
             # Ctrl-C is for the driver, which lets its workers finish what they have begun.
             start_new_session=True,
         )

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from pathlib import Path
 from typing import IO
 
-from impasto.engines.child import end, last_words
+from impasto.engines.child import end, environment, last_words
 from impasto.engines.handout import hand_out
 from impasto.engines.member import Leaving, Message, Order, unpack
 from impasto.engines.ranks import FINISH, READY, open_world, require_mpi4py
@@ -30,7 +30,7 @@ from impasto.errors import EngineLost, RequestError, RunFailed
 from impasto.keys import to_json
 from impasto.records import Chunk, Outcome, Progress, Task
 from impasto.runtimes.cpu import usable_cores
-from impasto.surroundings import Ranks
+from impasto.surroundings import SECRETS, Ranks
 from impasto.worker import score_chunk
 
 _CORES_PER_WORKER = 8
@@ -45,6 +45,7 @@ class MpiEngine:
         workers: ranks that score; None takes every one of this job, or one for eight cores.
         ranks: this process's place in a job; None starts one.
         mpiexec: what starts a job; empty takes the one that belongs to mpi4py, or that is on PATH.
+        hidden: environment variables that the ranks of a job of its own don't inherit.
 
     Raises:
         RequestError: mpi4py or mpiexec is missing, or the job has too few ranks.
@@ -52,7 +53,14 @@ class MpiEngine:
 
     name = "mpi"
 
-    def __init__(self, workers: int | None, ranks: Ranks | None, mpiexec: Sequence[str]) -> None:
+    def __init__(
+        self,
+        workers: int | None,
+        ranks: Ranks | None,
+        mpiexec: Sequence[str],
+        hidden: Collection[str] = SECRETS,
+    ) -> None:
+        self._hidden = hidden
         self._world = None if ranks is None else open_world(ranks)
         if self._world is None:
             require_mpi4py()
@@ -79,7 +87,7 @@ class MpiEngine:
             first = next(waiting := iter(chunks), None)
             if first is None:
                 return  # a job is not begun for nothing
-            with contextlib.closing(_Job(self._mpiexec, self.workers)) as job:
+            with contextlib.closing(_Job(self._mpiexec, self.workers, self._hidden)) as job:
                 all_of_them = _Preceded(first, waiting)
                 yield from hand_out(job, self.workers, task, all_of_them, on_progress)
                 job.finish()
@@ -105,7 +113,7 @@ class _Preceded(Iterator[Chunk]):
 class _Job:
     """An MPI job, and the pipe to its rank 0."""
 
-    def __init__(self, mpiexec: Sequence[str], workers: int) -> None:
+    def __init__(self, mpiexec: Sequence[str], workers: int, hidden: Collection[str]) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         ranks = [sys.executable, "-P", "-m", "impasto.engines.ranks", str(workers + 1)]
         try:
@@ -114,6 +122,7 @@ class _Job:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
+                env=environment(hidden),
                 # Ctrl-C is for this process, which lets the ranks finish what they have begun.
                 start_new_session=True,
             )
