@@ -2,7 +2,10 @@
 
     ImpastoError                  exit code 1
     ├── RequestError              exit code 2: the request is wrong; nothing was begun
-    │   └── SourceRefused         the source can't be read, or breaks a limit
+    │   ├── SourceRefused         the source can't be read, or breaks a limit
+    │   ├── NotFound              the service knows nothing of that name
+    │   ├── Conflict              it does not go with what is there already
+    │   └── LimitExceeded         a user asks for more than one may; later it may go
     ├── RunFailed                 the run could not finish; what is done is kept
     │   ├── EngineLost            an engine has no worker left; it may be started again
     │   └── OutOfSpace            a disk is full, or a quota used up
@@ -31,6 +34,27 @@ class RequestError(ImpastoError):
 
 class SourceRefused(RequestError):  # noqa: N818 - reads as what happened
     """The source is not a video that Impasto opens, or it breaks a configured limit."""
+
+
+class NotFound(RequestError):  # noqa: N818 - the field's own term
+    """The service knows nothing of that name."""
+
+
+class Conflict(RequestError):  # noqa: N818 - the field's own term
+    """The request does not go with the state that a thing is in, or with an earlier request."""
+
+
+class LimitExceeded(RequestError):  # noqa: N818 - the field's own term
+    """A user asks for more than one user may.
+
+    Args:
+        message: which limit, its value, the way out.
+        retry_after_s: seconds after which it is worth asking again.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class RunFailed(ImpastoError):  # noqa: N818 - reads as what happened

@@ -1,0 +1,1 @@
+"""Impasto as a service: runs that are accepted, queued, carried out and accounted for."""

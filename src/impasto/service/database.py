@@ -1,0 +1,158 @@
+"""The service's database: SQLite by default, PostgreSQL by URL, through SQLAlchemy Core.
+
+Whoever keeps something there defines a `Table` on `metadata` in a module of their own and makes it
+with `Database.create`; statements are SQLAlchemy's, so that both databases take them.
+"""
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from impasto.errors import ImpastoError, RequestError, RunFailed
+
+metadata = sa.MetaData()
+"""Every table of the service."""
+
+Identity = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+"""Type of a primary key that counts up; SQLite counts only in INTEGER."""
+
+_BUSY_TIMEOUT_S = 30.0
+_LOCK = 0x1A9A570  # of the advisory locks that PostgreSQL knows, ours
+
+
+class Database:
+    """A pool of connections; every method may be called from any thread.
+
+    Args:
+        url: "sqlite:///path" or "postgresql://user@host/name".
+
+    Raises:
+        RequestError: another kind of URL, or nothing answers there.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.is_sqlite = urlsplit(url).scheme == "sqlite"
+        self._writing = threading.Lock()
+        self._engine = _engine(url)
+        with self._translated(), self._engine.connect():
+            pass
+
+    def create(self, *tables: sa.Table) -> None:
+        """Make the tables that are not there yet."""
+        with self.transaction(lock="schema") as connection:
+            metadata.create_all(connection, tables=list(tables), checkfirst=True)
+
+    @contextmanager
+    def transaction(self, *, lock: str | None = None) -> Generator[sa.Connection]:
+        """Write: everything inside is durable at the end, or nothing of it is.
+
+        Args:
+            lock: transactions of the same name come one after the other, in all processes.
+
+        Raises:
+            RunFailed: the database does not take it.
+        """
+        with self._translated():
+            if self.is_sqlite:
+                # It has one writer at a time anyway, and its own waiting is by polling.
+                with self._writing, self._connect("BEGIN IMMEDIATE") as connection:
+                    yield connection
+                return
+            with self._engine.begin() as connection:
+                if lock is not None:
+                    connection.execute(
+                        sa.select(sa.func.pg_advisory_xact_lock(_LOCK, sa.func.hashtext(lock)))
+                    )
+                yield connection
+
+    @contextmanager
+    def read(self) -> Generator[sa.Connection]:
+        """Read one consistent state.
+
+        Raises:
+            RunFailed: the database does not give it.
+        """
+        with self._translated():
+            if self.is_sqlite:
+                with self._connect("BEGIN") as connection:
+                    yield connection
+                return
+            with self._engine.begin() as connection:
+                yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _connect(self, begin: str) -> Generator[sa.Connection]:
+        with (
+            self._engine.connect().execution_options(impasto_begin=begin) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        try:
+            yield
+        except ImpastoError:
+            raise
+        except SQLAlchemyError as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            reason = str(cause).strip().partition("\n")[0]
+            raise RunFailed(f"the database {self.name} does not answer: {reason}") from error
+
+    @property
+    def name(self) -> str:
+        """The URL without its password."""
+        return self._engine.url.render_as_string(hide_password=True)
+
+
+def sqlite_url(path: Path) -> str:
+    """URL of a SQLite file."""
+    return f"sqlite:///{path.absolute()}"
+
+
+def _engine(url: str) -> sa.Engine:
+    scheme = urlsplit(url).scheme
+    if scheme == "sqlite":
+        return _sqlite(url)
+    if scheme not in {"postgresql", "postgresql+psycopg"}:
+        raise RequestError(
+            f"--database must be sqlite:///PATH or postgresql://USER@HOST/NAME, got {scheme}://…"
+        )
+    _, _, rest = url.partition("://")
+    return sa.create_engine(f"postgresql+psycopg://{rest}", pool_size=8, pool_pre_ping=True)
+
+
+def _sqlite(url: str) -> sa.Engine:
+    path = Path(unquote(urlsplit(url).path.removeprefix("/"))).expanduser()
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"can't make the folder of {str(path)!r}: {error.strerror}") from error
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},
+        pool_size=8,
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, for it says which kind
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("impasto_begin", "BEGIN"))
+
+    return engine

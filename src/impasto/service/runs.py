@@ -1,0 +1,394 @@
+"""Every run of the service: accepted, looked up, listed, cancelled, retried; one transaction each.
+
+A run is accepted when `submit` returns: it stands in the database then, and will be carried out
+whatever happens to this process. What carries it out changes it through `queue.Queue`.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from impasto.errors import Conflict, NotFound, RequestError
+from impasto.keys import digest
+from impasto.service.database import Database, Identity, metadata
+from impasto.service.limits import Quota, next_arrival, refuse_open, refuse_size
+from impasto.service.records import (
+    OPEN,
+    Page,
+    RunEvent,
+    RunProgress,
+    RunState,
+    ServiceRun,
+    Submission,
+)
+from impasto.service.submissions import check
+
+_MAX_PAGE = 500
+
+runs_table = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("seq", Identity, primary_key=True, autoincrement=True),
+    sa.Column("run_id", sa.String, nullable=False, unique=True),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("user", sa.String, nullable=False),
+    sa.Column("source", sa.String, nullable=False),
+    sa.Column("style", sa.JSON(none_as_null=True)),
+    sa.Column("style_name", sa.String),
+    sa.Column("model", sa.String),
+    sa.Column("target", sa.String),
+    sa.Column("options", sa.JSON, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("origin", sa.String, nullable=False),
+    sa.Column("idempotency_key", sa.String),
+    sa.Column("request", sa.String, nullable=False),  # digest, to know the same one again
+    sa.Column("content", sa.String, unique=True),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("started_at", sa.Float),
+    sa.Column("finished_at", sa.Float),
+    sa.Column("frames_done", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("frames_total", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("stage", sa.String, nullable=False, server_default=""),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("error", sa.String),
+    sa.Column("report", sa.JSON(none_as_null=True)),
+    sa.Column("plan_id", sa.String),
+    sa.Column("cancelling", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("owner", sa.String),  # the process that has it; None while it waits
+    sa.Column("generation", sa.Integer, nullable=False, server_default="0"),  # of its workflow
+    sa.UniqueConstraint("user", "idempotency_key"),
+    sa.Index("runs_waiting", "state", "user", "priority", "seq"),
+    sa.Index("runs_by_user", "user", "seq"),
+    sa.Index("runs_by_state", "state", "seq"),
+)
+
+events_table = sa.Table(
+    "run_events",
+    metadata,
+    sa.Column("id", Identity, primary_key=True, autoincrement=True),
+    sa.Column("run_id", sa.String, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("data", sa.JSON, nullable=False),
+    sa.Index("run_events_by_run", "run_id", "id"),
+)
+
+turns_table = sa.Table(
+    "turns",
+    metadata,
+    sa.Column("user", sa.String, primary_key=True),
+    sa.Column("arrival", sa.Float),  # see limits.next_arrival
+    sa.Column("served_at", sa.Float, nullable=False, server_default="0"),
+)
+
+
+class Runs:
+    """The runs in a database; safe from any thread and several processes.
+
+    Args:
+        database: where they are kept; the tables are made when missing.
+        quota: what one user may ask for.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        quota: Quota | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.database = database
+        self.quota = quota or Quota()
+        self.clock = clock
+        database.create(runs_table, events_table, turns_table)
+
+    def submit(self, submission: Submission) -> tuple[ServiceRun, bool]:
+        """Accept a run: it is durable when this returns.
+
+        Returns:
+            The run, and whether it was newly made; False where the same idempotency key or content
+            has one already.
+
+        Raises:
+            RequestError: the submission is wrong.
+            Conflict: the idempotency key belongs to another request.
+            LimitExceeded: the user has asked for too much.
+        """
+        check(submission)
+        same = digest([submission.source, submission.style, submission.model, submission.target,
+                       submission.options])  # fmt: skip
+        now = self.clock()
+        with self.database.transaction(lock=f"user {submission.user}") as connection:
+            if (found := _known(connection, submission, same)) is not None:
+                return found, False
+            self._charge(connection, submission, now)
+            row = _row(submission, same, now)
+            added = connection.execute(
+                # With PostgreSQL another user's transaction may have added the same content.
+                self._insert(runs_table).values(row).on_conflict_do_nothing()
+            )
+            if not added.rowcount:
+                found = _known(connection, submission, same)
+                assert found is not None
+                return found, False
+            record(connection, row["run_id"], now, "state", {"state": "queued"})
+            made = connection.execute(_where(row["run_id"])).one()
+        return as_run(made), True
+
+    def get(self, run_id: str) -> ServiceRun:
+        """One run.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        with self.database.read() as connection:
+            return as_run(_one(connection, run_id))
+
+    def page(
+        self,
+        *,
+        user: str | None = None,
+        state: RunState | None = None,
+        style: str | None = None,
+        source: str | None = None,
+        after: str | None = None,
+        limit: int = 50,
+    ) -> Page:
+        """Some runs, the latest first.
+
+        Args:
+            user: only this user's.
+            state: only those in this state.
+            style: only those of this style, or model's path.
+            source: only those whose source begins so.
+            after: cursor: `next` of the page before.
+            limit: runs on a page, 1…500.
+
+        Raises:
+            RequestError: a wrong limit or cursor.
+        """
+        if not 1 <= limit <= _MAX_PAGE:
+            raise RequestError(f"limit must lie between 1 and {_MAX_PAGE}, got {limit}")
+        query = sa.select(runs_table).order_by(runs_table.c.seq.desc()).limit(limit + 1)
+        exact = {"user": user, "state": state, "style_name": style}
+        for column, value in exact.items():
+            if value is not None:
+                query = query.where(runs_table.c[column] == value)
+        if source is not None:
+            query = query.where(runs_table.c.source.startswith(source, autoescape=True))
+        if after is not None:
+            query = query.where(runs_table.c.seq < _cursor(after))
+        with self.database.read() as connection:
+            rows = connection.execute(query).all()
+        shown = rows[:limit]
+        return Page(tuple(map(as_run, shown)), str(shown[-1].seq) if len(rows) > limit else None)
+
+    def cancel(self, run_id: str) -> ServiceRun:
+        """Cancel a run: at once while it waits; otherwise its process is told to stop.
+
+        Raises:
+            NotFound: there is none of that id.
+            Conflict: it is finished.
+        """
+        now = self.clock()
+        with self.database.transaction(lock="queue") as connection:
+            run = _one(connection, run_id)
+            if run.state not in OPEN:
+                raise Conflict(f"run {run_id} has {run.state} and can't be cancelled any more")
+            if run.owner is None:
+                change(connection, run_id, state="cancelled", finished_at=now)
+                record(connection, run_id, now, "state", {"state": "cancelled"})
+            elif not run.cancelling:
+                change(connection, run_id, cancelling=True)
+                record(connection, run_id, now, "note", {"text": "it is being cancelled"})
+            return as_run(_one(connection, run_id))
+
+    def retry(self, run_id: str) -> ServiceRun:
+        """Queue a run again that failed, was set aside or cancelled; it goes on where it stopped.
+
+        Raises:
+            NotFound: there is none of that id.
+            Conflict: it waits, runs or has succeeded.
+        """
+        now = self.clock()
+        with self.database.transaction(lock="queue") as connection:
+            run = _one(connection, run_id)
+            if run.state not in {"failed", "cancelled", "set_aside"}:
+                raise Conflict(f"run {run_id} is {run.state}; only one that has ended is retried")
+            change(
+                connection, run_id, state="queued", attempts=0, error=None, finished_at=None,
+                cancelling=False, generation=run.generation + 1,
+            )  # fmt: skip
+            record(connection, run_id, now, "state", {"state": "queued"})
+            return as_run(_one(connection, run_id))
+
+    def events(self, run_id: str, *, after: int = 0, limit: int = 500) -> tuple[RunEvent, ...]:
+        """What happened to a run since the event `after`, the earliest first.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        table = events_table
+        query = (
+            sa.select(table)
+            .where(table.c.run_id == run_id, table.c.id > after)
+            .order_by(table.c.id)
+            .limit(limit)
+        )
+        with self.database.read() as connection:
+            found = connection.execute(query).all()
+            if not found:
+                _one(connection, run_id)
+        return tuple(RunEvent(row.id, row.at, row.kind, row.data) for row in found)
+
+    def counts(self, user: str | None = None) -> dict[RunState, int]:
+        """How many runs there are in each state, of one user or of all."""
+        query = sa.select(runs_table.c.state, sa.func.count().label("runs")).group_by(
+            runs_table.c.state
+        )
+        if user is not None:
+            query = query.where(runs_table.c.user == user)
+        with self.database.read() as connection:
+            return {row.state: row.runs for row in connection.execute(query)}
+
+    def _charge(self, connection: sa.Connection, submission: Submission, now: float) -> None:
+        """Count a submission against its user's quota, or raise LimitExceeded."""
+        user = submission.user
+        refuse_size(submission.source_bytes, self.quota)
+        before = connection.scalar(
+            sa.select(turns_table.c.arrival).where(turns_table.c.user == user)
+        )
+        arrival = next_arrival(before, now, self.quota)
+        waiting = connection.scalar(
+            sa.select(sa.func.count())
+            .select_from(runs_table)
+            .where(runs_table.c.user == user, runs_table.c.state.in_(OPEN))
+        )
+        refuse_open(waiting or 0, self.quota)
+        connection.execute(
+            self._insert(turns_table)
+            .values(user=user, arrival=arrival)
+            .on_conflict_do_update(index_elements=["user"], set_={"arrival": arrival})
+        )
+
+    def _insert(self, table: sa.Table) -> Any:
+        """An insert that may say what happens where the row is there already."""
+        if self.database.is_sqlite:
+            from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+            return insert_sqlite(table)
+        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
+        return insert_postgresql(table)
+
+
+def change(connection: sa.Connection, run_id: str, **values: Any) -> None:
+    """Change a run's row."""
+    connection.execute(sa.update(runs_table).where(runs_table.c.run_id == run_id).values(**values))
+
+
+def record(
+    connection: sa.Connection, run_id: str, at: float, kind: str, data: dict[str, Any]
+) -> None:
+    """Append an event to a run's."""
+    connection.execute(sa.insert(events_table).values(run_id=run_id, at=at, kind=kind, data=data))
+
+
+def as_run(row: Any) -> ServiceRun:
+    """A row of the table as what the rest of the service sees."""
+    return ServiceRun(
+        run_id=row.run_id,
+        state=row.state,
+        user=row.user,
+        source=row.source,
+        style=row.style,
+        model=row.model,
+        target=row.target,
+        options=row.options,
+        priority=row.priority,
+        origin=row.origin,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        progress=RunProgress(row.frames_done, row.frames_total, row.stage),
+        attempts=row.attempts,
+        error=row.error,
+        report=row.report,
+        plan_id=row.plan_id,
+        cancelling=row.cancelling,
+    )
+
+
+def _row(submission: Submission, same: str, now: float) -> dict[str, Any]:
+    return {
+        "run_id": f"{int(now * 1000):011x}{secrets.token_hex(4)}",
+        "state": "queued",
+        "user": submission.user,
+        "source": submission.source,
+        "style": submission.style,
+        "style_name": _scorer(submission),
+        "model": submission.model,
+        "target": submission.target,
+        "options": submission.options,
+        "priority": submission.priority,
+        "origin": submission.origin,
+        "idempotency_key": submission.idempotency_key,
+        "request": same,
+        "content": submission.content,
+        "created_at": now,
+    }
+
+
+def _scorer(submission: Submission) -> str | None:
+    if isinstance(submission.style, dict):
+        from impasto.styles import name_of
+
+        return name_of(submission.style)
+    return submission.style or submission.model
+
+
+def _known(connection: sa.Connection, submission: Submission, same: str) -> ServiceRun | None:
+    """The run that this submission has made before."""
+    if submission.content is not None:
+        row = connection.execute(
+            sa.select(runs_table).where(runs_table.c.content == submission.content)
+        ).one_or_none()
+        if row is not None:
+            return as_run(row)
+    if submission.idempotency_key is None:
+        return None
+    row = connection.execute(
+        sa.select(runs_table).where(
+            runs_table.c.user == submission.user,
+            runs_table.c.idempotency_key == submission.idempotency_key,
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.request != same:
+        raise Conflict(
+            f"the idempotency key {submission.idempotency_key!r} belongs to run {row.run_id}, "
+            "which was asked for something else; take a new key"
+        )
+    return as_run(row)
+
+
+def _where(run_id: str) -> sa.Select[Any]:
+    return sa.select(runs_table).where(runs_table.c.run_id == run_id)
+
+
+def _one(connection: sa.Connection, run_id: str) -> Any:
+    row = connection.execute(_where(run_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no run {run_id!r}")
+    return row
+
+
+def _cursor(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise RequestError(f"{text!r} is no cursor; take the `next` of the page before")
+    return int(text)

@@ -1,0 +1,58 @@
+"""What the parts of a service share: its stores, its database, its runs."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from impasto.errors import RequestError
+from impasto.records import Settings
+from impasto.service.database import Database
+from impasto.service.records import ServiceRun, Submission
+from impasto.service.runs import Runs
+from impasto.service.settings import ServeSettings
+from impasto.service.submissions import check
+from impasto.stores import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service that takes requests; what carries runs out is beside it, in `dispatch`."""
+
+    settings: ServeSettings
+    """The table [serve]."""
+    core: Settings
+    """The rest of the configuration: the user's own styles, limits on media, prices."""
+    database: Database
+    runs: Runs
+    media: Store
+    system: Store
+
+    def submit(self, submission: Submission) -> tuple[ServiceRun, bool]:
+        """Accept a run of a source that is there, in a style that is known; see `Runs.submit`.
+
+        Everybody who has a run to make calls this: the API, the watch, events, schedules.
+
+        Raises:
+            RequestError: a wrong submission, an unknown style, or no such source.
+            Conflict, LimitExceeded: as `Runs.submit` does.
+        """
+        check(submission)
+        self._check_style(submission)
+        if submission.source_bytes is None:
+            size = self._size(submission.source)
+            submission = dataclasses.replace(submission, source_bytes=size)
+        if submission.model is not None:
+            self._size(submission.model)
+        return self.runs.submit(submission)
+
+    def _size(self, path: str) -> int:
+        for entry in self.media.list(path.rpartition("/")[0]):
+            if entry.key == path:
+                return entry.bytes
+        raise RequestError(f"there is no {path!r} in the media store")
+
+    def _check_style(self, submission: Submission) -> None:
+        from impasto.styles import read_style
+
+        names = [submission.style] if isinstance(submission.style, str) else submission.style or ()
+        for name in names:
+            read_style(name, user_styles=self.core.user_styles)
