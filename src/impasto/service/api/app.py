@@ -1,0 +1,63 @@
+"""The application: every route, under one description, behind one edge."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from impasto.service.api import progress, runs, styles, system, tokens, uploads
+from impasto.service.api.accounts import Accounts
+from impasto.service.api.backend import Backend
+from impasto.service.api.edge import Edge
+from impasto.service.api.followers import Followers
+from impasto.service.api.metrics import Metrics
+from impasto.service.api.problems import documented, install
+
+_DESCRIPTION = """
+Paint videos in a style, many at a time. Ask for a run, follow it, fetch the result.
+
+Every request but `/health` and `/ready` needs `Authorization: Bearer TOKEN`. Errors are
+`application/problem+json` (RFC 9457).
+"""
+_EVERYWHERE = documented(400, 401, 403, 422, 500, 503)
+
+
+def create_app(backend: Backend) -> FastAPI:
+    """Return the ASGI application that serves `backend`."""
+    metrics = Metrics(backend.service.runs)
+    followers = Followers(backend.service.runs)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        yield
+        followers.close()
+
+    app = FastAPI(
+        title="Impasto",
+        description=_DESCRIPTION,
+        version=version("impasto"),
+        openapi_url=None,  # the document is a route like the others: it asks for a token
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=_EVERYWHERE,
+        lifespan=lifespan,
+    )
+    app.state.backend = backend
+    app.state.metrics = metrics
+    app.state.followers = followers
+    install(app)
+    scraped = system.open_metrics if backend.open_metrics else system.closed_metrics
+    for router in (
+        runs.router, progress.router, uploads.router, styles.router, tokens.router,
+        system.router, scraped, *backend.routers,
+    ):  # fmt: skip
+        app.include_router(router)
+    app.add_middleware(
+        Edge,
+        larger={uploads.PATH: backend.service.runs.quota.upload_bytes},
+        allowed_hosts=backend.allowed_hosts,
+    )
+    app.add_middleware(Accounts, audit=backend.audit, metrics=metrics)
+    return app

@@ -1,0 +1,163 @@
+"""Every error as `application/problem+json` (RFC 9457), translated in one place."""
+
+import http
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from impasto.errors import Conflict, ImpastoError, LimitExceeded, NotFound, RequestError, RunFailed
+
+log = logging.getLogger("impasto.service.api")
+
+MEDIA_TYPE = "application/problem+json"
+_AGAIN_S = 5
+"""When to ask again after a fault of a store or database."""
+_MOST_ERRORS = 20
+_STATUS = {NotFound: 404, Conflict: 409, LimitExceeded: 413}
+"""Of requests that are wrong in a way of their own; a limit is 429 where waiting helps."""
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    detail: str
+    pointer: str | None = Field(
+        default=None, description="Where in the body: a JSON pointer (RFC 6901)."
+    )
+    parameter: str | None = Field(
+        default=None, description="Which query parameter, path part or header."
+    )
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 writes it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Not Found",
+                    "status": 404,
+                    "detail": "there is no run '0192'",
+                }
+            ]
+        }
+    )
+
+    type: str = Field(default="about:blank", description="Always this: the status says what it is.")
+    title: str
+    status: int
+    detail: str = Field(description="One line: what, which value, the way out.")
+    errors: list[Fault] | None = Field(default=None, description="Each fault of a request's form.")
+
+
+class ProblemResponse(JSONResponse):
+    """A problem as a response."""
+
+    media_type = MEDIA_TYPE
+
+
+def problem(
+    status: int,
+    detail: str = "",
+    *,
+    headers: Mapping[str, str] | None = None,
+    errors: list[Fault] | None = None,
+) -> ProblemResponse:
+    """The response that says what went wrong."""
+    title = http.HTTPStatus(status).phrase
+    body = Problem(title=title, status=status, detail=detail or title, errors=errors)
+    return ProblemResponse(
+        body.model_dump(exclude_none=True), status, dict(headers) if headers else None
+    )
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of the errors that a route may answer with."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {"description": http.HTTPStatus(status).phrase, "content": content}
+        for status in sorted(statuses)
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Have `app` answer every error with a problem."""
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ImpastoError, _ours)
+    app.add_exception_handler(Exception, _surprise)
+
+
+def _http(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:  # of all routes at this path, not of the first alone
+        headers["Allow"] = ", ".join(_methods(request))
+    return problem(error.status_code, str(error.detail), headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    found = set()
+    for context in iter_route_contexts(request.app.routes):
+        match, _ = context.matches(request.scope)
+        if match is not Match.NONE:
+            found |= set(context.methods or ())
+    return sorted(found)
+
+
+def _invalid(request: Request, error: Exception) -> ProblemResponse:
+    """What the request's form lacks; values are not repeated, for they may be secret."""
+    assert isinstance(error, RequestValidationError)
+    kind = request.headers.get("content-type")
+    if kind is not None and "json" not in kind and isinstance(error.body, bytes):
+        return problem(415, f"the body must be application/json, got {kind[:80]!r}")
+    faults = [_fault(each) for each in error.errors()[:_MOST_ERRORS]]
+    first = faults[0]
+    place = first.pointer or first.parameter
+    return problem(422, f"{place}: {first.detail}" if place else first.detail, errors=faults)
+
+
+def _fault(error: Mapping[str, Any]) -> Fault:
+    kind, *path = error["loc"]
+    if error["type"] == "json_invalid":
+        return Fault(detail="the body is not JSON", pointer=None, parameter=None)
+    detail = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        detail = f"unknown field {str(path[-1])[:80]!r}"
+    if kind == "body":
+        steps = (str(step).replace("~", "~0").replace("/", "~1")[:80] for step in path)
+        return Fault(detail=detail, pointer="".join(f"/{step}" for step in steps), parameter=None)
+    return Fault(detail=detail, pointer=None, parameter=str(path[0])[:80] if path else str(kind))
+
+
+def _ours(request: Request, error: Exception) -> ProblemResponse:
+    match error:
+        case LimitExceeded(retry_after_s=wait_s) if wait_s > 0:
+            return problem(429, str(error), headers={"Retry-After": str(math.ceil(wait_s))})
+        case RequestError():
+            return problem(_STATUS.get(type(error), 422), str(error))
+        case RunFailed():  # it names stores and databases, which are not the asker's matter
+            log.error("%s", error)
+            return problem(
+                503,
+                "the service can't reach its storage now; try again later",
+                headers={"Retry-After": str(_AGAIN_S)},
+            )
+        case _:
+            return _surprise(request, error)
+
+
+def _surprise(_: Request, error: Exception) -> ProblemResponse:
+    log.error("a request failed", exc_info=error)
+    return problem(500, "a fault of ours; the service's log says more")

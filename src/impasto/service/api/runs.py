@@ -1,0 +1,131 @@
+"""Routes on runs: submit, list, one run, cancel, retry, report."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+
+from impasto.errors import Conflict
+from impasto.service.api.access import BackendDep, Controller, Reader, Submitter, visible_run
+from impasto.service.api.models import Accepted, Run, RunBrief, RunPage, RunRequest
+from impasto.service.api.paths import check_reach, check_replace
+from impasto.service.api.problems import documented, problem
+from impasto.service.records import RunState, Submission
+from impasto.service.roles import Permission
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+RunId = Annotated[
+    str,
+    Path(pattern="^[0-9a-f]{1,64}$", description="As the submission's answer had it.",
+         examples=["0199a2b3c4d5e6f7"]),
+]  # fmt: skip
+IdempotencyKey = Annotated[
+    str | None,
+    Header(alias="Idempotency-Key", min_length=1, max_length=256, pattern="^[!-~]+$",
+           description="Of your own making, a UUID say: the same key again gives the same run."),
+]  # fmt: skip
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=Accepted,
+    summary="Ask for a run",
+    responses={
+        202: {"headers": {"Location": {"schema": {"type": "string"}, "description": "The run."}}},
+        **documented(403, 413, 415, 429),
+    },
+)
+def submit_run(
+    asked: RunRequest,
+    who: Submitter,
+    backend: BackendDep,
+    response: Response,
+    request: Request,
+    idempotency_key: IdempotencyKey = None,
+) -> Any:
+    """Queue a run of a source in the media store.
+
+    It is durable when the answer comes. With an `Idempotency-Key` a repeated request returns the
+    run that the first one made; the same key with another body is refused with 422.
+    """
+    for path in (asked.source, asked.target, asked.model):
+        if path is not None:
+            check_reach(path, who)
+    if asked.options.force:
+        check_replace(asked.target or asked.source, who)
+    submission = Submission(
+        source=asked.source,
+        style=asked.style,
+        model=asked.model,
+        target=asked.target,
+        options=asked.options.model_dump(exclude_unset=True),
+        user=who.user,
+        priority=asked.priority,
+        idempotency_key=idempotency_key,
+    )
+    try:
+        run, _ = backend.service.submit(submission)
+    except Conflict as error:  # as draft-ietf-httpapi-idempotency-key-header says
+        return problem(422, str(error))
+    request.state.subject = run.run_id
+    response.headers["Location"] = f"/v1/runs/{run.run_id}"
+    return Accepted(run_id=run.run_id, state=run.state)
+
+
+@router.get("", summary="List runs")
+def list_runs(
+    who: Reader,
+    backend: BackendDep,
+    *,
+    state: RunState | None = None,
+    style: Annotated[str | None, Query(max_length=1024)] = None,
+    source: Annotated[
+        str | None, Query(max_length=1024, description="The beginning of the source's path.")
+    ] = None,
+    user: Annotated[
+        str | None, Query(max_length=256, description="Whose; operators alone see others' runs.")
+    ] = None,
+    after: Annotated[
+        str | None, Query(pattern="^[0-9]{1,18}$", description="`next` of the page before.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> RunPage:
+    """Your own runs, the latest first; operators see everybody's."""
+    if not who.may(Permission.RUNS_OF_ALL):
+        if user not in {None, who.user}:
+            return RunPage(runs=[], next=None)
+        user = who.user
+    page = backend.service.runs.page(
+        user=user, state=state, style=style, source=source, after=after, limit=limit
+    )
+    return RunPage(runs=[RunBrief.of(run) for run in page.runs], next=page.next)
+
+
+@router.get("/{run_id}", summary="Show a run", responses=documented(404))
+def show_run(run_id: RunId, who: Reader, backend: BackendDep) -> Run:
+    """One run: its state, how far it is, and when it has succeeded its report."""
+    return Run.of(visible_run(backend, run_id, who))
+
+
+@router.get("/{run_id}/report", summary="Show a run's report", responses=documented(404, 409))
+def show_report(run_id: RunId, who: Reader, backend: BackendDep) -> dict[str, Any]:
+    """The report of a run that has succeeded, as `impasto stylize --json` prints it."""
+    run = visible_run(backend, run_id, who)
+    if run.report is None:
+        raise Conflict(f"run {run_id} is {run.state} and has no report")
+    return run.report
+
+
+@router.post("/{run_id}/cancel", summary="Cancel a run", responses=documented(404, 409))
+def cancel_run(run_id: RunId, who: Controller, backend: BackendDep) -> Run:
+    """End a run: at once while it waits, and at the next safe moment while it runs."""
+    visible_run(backend, run_id, who)
+    return Run.of(backend.service.runs.cancel(run_id))
+
+
+@router.post("/{run_id}/retry", summary="Retry a run", responses=documented(404, 409))
+def retry_run(run_id: RunId, who: Controller, backend: BackendDep) -> Run:
+    """Queue a run again that failed, was set aside or cancelled; what is done is kept."""
+    visible_run(backend, run_id, who)
+    return Run.of(backend.service.runs.retry(run_id))

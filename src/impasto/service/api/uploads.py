@@ -1,0 +1,123 @@
+"""Uploads of small videos and pictures into the media store."""
+
+import hashlib
+import tempfile
+from typing import IO, Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from impasto.errors import LimitExceeded
+from impasto.service.api.access import BackendDep, Uploader
+from impasto.service.api.backend import Backend
+from impasto.service.api.models import Upload
+from impasto.service.api.paths import home_of
+from impasto.service.api.problems import documented
+from impasto.service.submissions import check_path
+
+PATH = "/v1/uploads"
+_IN_MEMORY_BYTES = 1 << 20
+"""Beyond it an upload waits on disk."""
+_HEAD_BYTES = 1 << 10
+_TS_PACKET = 188
+
+router = APIRouter(tags=["uploads"])
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "The file's bytes, as they are.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+@router.post(
+    PATH,
+    status_code=201,
+    summary="Upload a video or picture",
+    responses={200: {"model": Upload, "description": "It was there already."},
+               **documented(413, 415, 422, 429)},
+    openapi_extra=_BODY,
+)  # fmt: skip
+async def upload(
+    request: Request,
+    response: Response,
+    who: Uploader,
+    backend: BackendDep,
+    name: Annotated[
+        str,
+        Query(
+            min_length=1,
+            max_length=100,
+            pattern=r"^[A-Za-z0-9_][A-Za-z0-9 ._()+@-]*$",
+            description="Its name, without a folder.",
+            examples=["holiday.mp4"],
+        ),
+    ],
+) -> Upload:
+    """Put a file under your own prefix of the media store, to name it as a run's source.
+
+    What it is decides its content: MP4, MOV, Matroska, WebM, AVI, MPEG-TS, JPEG, PNG and WebP are
+    taken. The same bytes under the same name again change nothing.
+    """
+    digest = hashlib.sha256()
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as file:
+        head = b""
+        async for part in request.stream():
+            if len(head) < _HEAD_BYTES:
+                head += part[:_HEAD_BYTES]
+                if len(head) >= _HEAD_BYTES:
+                    media_type(head)  # before the rest is taken
+            digest.update(part)
+            await run_in_threadpool(file.write, part)
+        kind = media_type(head)
+        sha256 = digest.hexdigest()
+        path = f"{home_of(who.user)}{sha256[:16]}/{name}"
+        request.state.subject = path
+        taken, new = await run_in_threadpool(_keep, backend, file, path, who.user)
+    if not new:
+        response.status_code = 200
+    return Upload(path=path, bytes=taken, type=kind, sha256=sha256)
+
+
+def media_type(head: bytes) -> str:
+    """What a file that begins with `head` is: the containers of the probe, and still pictures.
+
+    Raises:
+        HTTPException: 415; none of those.
+    """
+    for kind, found in (
+        ("image/jpeg", head.startswith(b"\xff\xd8\xff")),
+        ("image/png", head.startswith(b"\x89PNG\r\n\x1a\n")),
+        ("image/webp", head[:4] == b"RIFF" and head[8:12] == b"WEBP"),
+        ("video/x-msvideo", head[:4] == b"RIFF" and head[8:12] == b"AVI "),
+        ("video/quicktime", head[4:12] == b"ftypqt  " or head[4:8] in {b"moov", b"mdat", b"wide"}),
+        ("video/mp4", head[4:8] == b"ftyp"),
+        ("video/webm", head.startswith(b"\x1aE\xdf\xa3") and b"webm" in head[:64]),
+        ("video/x-matroska", head.startswith(b"\x1aE\xdf\xa3")),
+        ("video/mp2t", len(head) > 2 * _TS_PACKET and head[::_TS_PACKET][:3] == b"GGG"),
+    ):
+        if found:
+            return kind
+    raise HTTPException(
+        415, "this is no video or picture that Impasto opens: mp4, mov, mkv, webm, avi, ts, "
+        "jpeg, png and webp are"
+    )  # fmt: skip
+
+
+def _keep(backend: Backend, file: IO[bytes], path: str, user: str) -> tuple[int, bool]:
+    """Put the file into the media store; return its size, and whether it is new there."""
+    media, quota = backend.service.media, backend.service.runs.quota
+    check_path(path, name="name")
+    size = file.seek(0, 2)
+    stored = sum(entry.bytes for entry in media.list(home_of(user).rstrip("/")))
+    if stored + size > quota.stored_upload_bytes and not media.exists(path):
+        raise LimitExceeded(
+            f"your uploads have {stored} bytes, and with this one more than the "
+            f"{quota.stored_upload_bytes} that are allowed; remove some",
+            retry_after_s=0.0,
+        )
+    file.seek(0)
+    return size, media.put_new(path, file.read())
