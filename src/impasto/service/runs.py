@@ -53,6 +53,8 @@ runs_table = sa.Table(
     sa.Column("frames_total", sa.Integer, nullable=False, server_default="0"),
     sa.Column("stage", sa.String, nullable=False, server_default=""),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("begun", sa.Integer, nullable=False, server_default="0"),  # which attempt, from 1 up
+    sa.Column("losses", sa.Integer, nullable=False, server_default="0"),  # see queue.Queue.begin
     sa.Column("error", sa.String),
     sa.Column("report", sa.JSON(none_as_null=True)),
     sa.Column("plan_id", sa.String),
@@ -60,7 +62,10 @@ runs_table = sa.Table(
     sa.Column("owner", sa.String),  # the process that has it; None while it waits
     sa.Column("generation", sa.Integer, nullable=False, server_default="0"),  # of its workflow
     sa.UniqueConstraint("user", "idempotency_key"),
-    sa.Index("runs_waiting", "state", "user", "priority", "seq"),
+    sa.Index("runs_waiting", "state", "owner", "user", "priority", "seq"),
+    sa.Index("runs_owned", "owner"),
+    sa.Index("runs_by_plan", "plan_id"),
+    sa.Index("runs_by_end", "finished_at"),
     sa.Index("runs_by_user", "user", "seq"),
     sa.Index("runs_by_state", "state", "seq"),
 )
@@ -122,7 +127,8 @@ class Runs:
         same = digest([submission.source, submission.style, submission.model, submission.target,
                        submission.options])  # fmt: skip
         now = self.clock()
-        with self.database.transaction(lock=f"user {submission.user}") as connection:
+
+        def accept(connection: sa.Connection) -> tuple[ServiceRun, bool]:
             if (found := _known(connection, submission, same)) is not None:
                 return found, False
             self._charge(connection, submission, now)
@@ -136,8 +142,9 @@ class Runs:
                 assert found is not None
                 return found, False
             record(connection, row["run_id"], now, "state", {"state": "queued"})
-            made = connection.execute(_where(row["run_id"])).one()
-        return as_run(made), True
+            return as_run(_one(connection, row["run_id"])), True
+
+        return self.database.grouped(accept, lock=f"user {submission.user}")
 
     def get(self, run_id: str) -> ServiceRun:
         """One run.

@@ -1,0 +1,137 @@
+"""One attempt at a run, from the queue's words to the process that makes it and back."""
+
+import logging
+import threading
+from typing import Any
+
+from impasto.errors import ImpastoError
+from impasto.keys import from_json, segment_key, to_json
+from impasto.records import Done, Plan
+from impasto.service.job import Order, Said
+from impasto.service.jobs import Jobs, Made
+from impasto.service.queue import Ended, Handed, Queue
+from impasto.service.records import ServiceRun
+from impasto.service.service import Service
+
+log = logging.getLogger(__name__)
+
+_TOLD = {"stage": str, "plan_id": str, "frames_total": int, "frames_done": int, "losses": int}
+"""What a run's process may change of its row: it has opened a stranger's file."""
+
+
+class Carrier:
+    """Makes attempts at runs; from many threads.
+
+    Args:
+        service: its stores and settings.
+        queue: of this process.
+        jobs: the processes in which runs are made.
+    """
+
+    def __init__(self, service: Service, queue: Queue, jobs: Jobs) -> None:
+        self._service = service
+        self._queue = queue
+        self._jobs = jobs
+        self._stopping = threading.Event()
+
+    def stop(self, *, within_s: float) -> None:
+        """Have every run stop in good order; no attempt that is under way returns after this."""
+        self._stopping.set()
+        self._jobs.close(within_s=within_s)
+
+    def attempt(self, handed: Handed, number: int) -> Ended | None:
+        """Make attempt `number`, from 1 up; None when there was nothing to do any more."""
+        run = self._queue.begin(handed, number)
+        if run is None:
+            return None
+        if number == 1 and run.attempts == 0:
+            log.info("run %s of %s begins", run.run_id, run.user)
+
+        def hear(said: Said) -> None:
+            columns = {
+                name: value
+                for name, value in said.columns.items()
+                if isinstance(value, _TOLD.get(name, ()))
+            }
+            self._queue.tell(handed, said.kind, said.data, **columns)
+
+        made = self._jobs.make(run.run_id, self._order(run), hear)
+        if self._stopping.is_set():
+            # This process ends now. The attempt must not end before it, in whatever way: it is
+            # under way until the next process begins it again.
+            threading.Event().wait()
+        return self._ended(handed, number, made)
+
+    def _order(self, run: ServiceRun) -> Order:
+        settings = self._service.settings
+        return Order(
+            media=self._service.media.url,
+            system=self._service.system.url,
+            source=run.source,
+            style=run.style,
+            model=run.model,
+            target=run.target,
+            options=run.options,
+            engine=settings.engine,
+            workers=settings.workers,
+            ours=run.plan_id is not None,
+        )
+
+    def _ended(self, handed: Handed, number: int, made: Made) -> Ended:
+        ending = made.ending
+        if ending is not None and ending.kind == "succeeded":
+            return Ended("succeeded", report=ending.report)
+        if handed.run_id in self._queue.cancelling():
+            return Ended("cancelled")
+        self._keep_log(handed, number, made)
+        if ending is not None and ending.kind == "refused":
+            return Ended("refused", made.error)
+        error = made.error or "the run's process was told to stop by somebody else"
+        self._queue.count_attempt(handed, number, error)
+        log.warning("run %s failed, attempt %d: %s", handed.run_id, number, error)
+        return Ended("failed", error)
+
+    def _keep_log(self, handed: Handed, number: int, made: Made) -> None:
+        if not made.log:
+            return
+        key = f"service/{handed.run_id}/logs/{handed.generation}-{number}.log"
+        try:
+            self._service.system.put(key, made.log)
+        except ImpastoError as error:  # the attempt's outcome counts for more than its log
+            log.warning("run %s: its log is lost: %s", handed.run_id, error)
+
+    def settle(self, handed: Handed, ended: Ended) -> None:
+        """Write down how a run ended, for good, and remove what nobody needs any more."""
+        if ended.kind == "succeeded":
+            self._forget_segments(handed.run_id)
+        self._queue.settle(handed, ended)
+        log.info("run %s has ended: %s", handed.run_id, ended.kind)
+
+    def _forget_segments(self, run_id: str) -> None:
+        """Remove a finished run's segments, keeping what they say of each frame's time."""
+        plan_id = self._service.runs.get(run_id).plan_id
+        if plan_id is None or self._queue.shared(plan_id, run_id):
+            return
+        system = self._service.system
+        try:
+            plan = from_json(system.get(f"runs/{plan_id}/plan.json"), Plan)
+            done = [
+                from_json(system.get(f"{segment_key(plan, c)}.json"), Done) for c in plan.chunks
+            ]
+            system.put(f"runs/{plan_id}/timings.json", to_json(_timings(plan, done)))
+            for entry in list(system.list(f"runs/{plan_id}/segments")):
+                system.delete(entry.key)
+        except (FileNotFoundError, ValueError):
+            return  # a picture has no plan, and what another run has removed is gone already
+        except ImpastoError as error:  # retention removes them with the run
+            log.warning("run %s: its segments stay for now: %s", run_id, error)
+
+
+def _timings(plan: Plan, done: list[Done]) -> dict[str, Any]:
+    return {
+        "chunks": [
+            {"chunk": one.chunk, "start": chunk.start, "stop": chunk.stop, "worker": one.worker,
+             "wall_s": one.wall_s, "stage_s": one.stage_s, "frame_s": one.frame_s}
+            for chunk, one in zip(plan.chunks, done, strict=True)
+        ]
+    }  # fmt: skip

@@ -1,0 +1,294 @@
+"""The process that makes one run at a time: python -m impasto.service.job.
+
+Whatever a video or a network does to the process that opens it, it does it to this one, which holds
+itself to limits and dies alone. Orders come in by line, what happens goes out by line, all JSON; at
+the end of its input it ends, so that it never outlives the service. SIGTERM stops a run in good
+order: what is done is kept.
+"""
+
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from impasto.config import load_settings
+from impasto.errors import ImpastoError, Interrupted, RequestError
+from impasto.keys import from_json, to_json
+from impasto.records import (
+    Done,
+    Event,
+    Failed,
+    Noted,
+    Planned,
+    Progress,
+    Report,
+    Settings,
+    StageBegan,
+)
+from impasto.service.settings import JobLimits
+from impasto.service.submissions import read_options
+
+_PROGRESS_EVERY_S = 1.0
+_MAX_LINE = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The first line: what the process is held to."""
+
+    limits: JobLimits
+    config_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Make a run."""
+
+    media: str
+    """URL or path of the media store, within which the paths lie."""
+    system: str
+    source: str
+    style: str | dict[str, float] | None
+    model: str | None
+    target: str | None
+    options: dict[str, Any]
+    engine: str
+    workers: int | None
+    ours: bool
+    """An earlier start has found the target's name free: what is there now is this run's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Something happened: an event of the run's, and how far it is."""
+
+    kind: str
+    data: dict[str, Any]
+    columns: dict[str, Any] = field(default_factory=dict)
+    """Of the run's row, that it changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The last line of a run: how it ended, and for the next one whether to ask this process."""
+
+    kind: str  # succeeded, refused, failed or interrupted
+    error: str | None = None
+    report: dict[str, Any] | None = None
+
+
+def pack(message: Said | Ending) -> bytes:
+    """Write a message as one line, with its end."""
+    return type(message).__name__.encode() + b" " + to_json(message) + b"\n"
+
+
+def unpack(line: bytes) -> Said | Ending:
+    """Read a message back.
+
+    Raises:
+        ValueError: the line is none.
+    """
+    kind, _, body = line.partition(b" ")
+    kinds: dict[bytes, type[Said | Ending]] = {b"Said": Said, b"Ending": Ending}
+    if kind not in kinds:
+        raise ValueError(f"no message: {line[:80]!r}")
+    return from_json(body, kinds[kind])
+
+
+class _Teller:
+    """Tells the run's events as the service keeps them, and progress not too often."""
+
+    def __init__(self, tell: Callable[[Said], None]) -> None:
+        self._tell = tell
+        self._done: dict[int, int] = {}
+        self._begun: dict[int, int] = {}
+        self._total = 0
+        self._told_at = 0.0
+
+    def hear(self, event: Event) -> None:
+        match event:
+            case StageBegan():
+                self._say("stage", {"name": event.name}, stage=event.name)
+            case Planned():
+                self._plan(event)
+            case Progress():
+                self._begun[event.chunk] = event.frames_done
+                if time.monotonic() - self._told_at >= _PROGRESS_EVERY_S:
+                    self._say("progress", self._so_far(), frames_done=self._frames())
+            case Done():
+                self._finish(event)
+            case Failed():
+                self._begun.pop(event.chunk, None)
+                data = {"chunk": event.chunk, "worker": event.worker, "error": event.error,
+                        "lost_worker": event.lost_worker}  # fmt: skip
+                self._say("chunk_failed", data)
+            case Noted():
+                self._say("note", {"text": event.text})
+
+    def _plan(self, event: Planned) -> None:
+        chunks = {chunk.index: len(chunk) for chunk in event.chunks}
+        self._done = {index: chunks[index] for index in event.reused}
+        self._total = sum(chunks.values())
+        self._say(
+            "plan",
+            {"plan_id": event.run_id, "frames": self._total, "chunks": len(chunks),
+             "reused": len(event.reused), "engine": event.engine, "workers": event.workers,
+             "precision": event.precision},
+            plan_id=event.run_id, frames_total=self._total, frames_done=self._frames(),
+        )  # fmt: skip
+
+    def _finish(self, event: Done) -> None:
+        self._done[event.chunk] = event.frames
+        self._begun.pop(event.chunk, None)
+        self._say(
+            "chunk",
+            {"chunk": event.chunk, "worker": event.worker, "frames": event.frames,
+             "wall_s": event.wall_s, "stage_s": event.stage_s, **self._so_far()},
+            frames_done=self._frames(), losses=0,
+        )  # fmt: skip
+
+    def _frames(self) -> int:
+        return sum(self._done.values()) + sum(self._begun.values())
+
+    def _so_far(self) -> dict[str, Any]:
+        return {"frames_done": self._frames(), "frames_total": self._total}
+
+    def _say(self, kind: str, data: dict[str, Any], **columns: Any) -> None:
+        self._told_at = time.monotonic()
+        self._tell(Said(kind, data, columns))
+
+
+def make(order: Order, settings: Settings, tell: Callable[[Said], None]) -> Ending:
+    """Make the run that is ordered; every error becomes an ending."""
+    try:
+        report = _make(order, settings, _Teller(tell).hear)
+    except RequestError as error:
+        return Ending("refused", _line(error))
+    except (Interrupted, KeyboardInterrupt):
+        return Ending("interrupted")
+    except ImpastoError as error:
+        return Ending("failed", _line(error))
+    except MemoryError:
+        traceback.print_exc()
+        return Ending("failed", "the run needs more memory than one is given here")
+    except Exception as error:  # noqa: BLE001 - a surprise is this run's end and not the service's
+        traceback.print_exc()
+        return Ending("failed", f"{type(error).__name__}: {_line(error)}")
+    return Ending("succeeded", report=_as_json(order, report))
+
+
+def _make(order: Order, settings: Settings, hear: Callable[[Event], None]) -> Report:
+    from impasto import run
+
+    options = replace(
+        read_options(order.options),
+        engine=order.engine,
+        workers=order.workers,
+        work=order.system,
+        keep=True,  # another run may be at work on the same segments: the service removes them
+    )
+    if order.ours:
+        options = replace(options, force=True)
+    source = locate(order.media, order.source)
+    target = locate(order.media, order.target, new=True) if order.target else None
+    if order.model is not None:
+        model = locate(order.media, order.model)
+        return run.score(
+            source, model=model, target=target, options=options, settings=settings, on_event=hear
+        )
+    assert order.style is not None
+    return run.stylize(
+        source, style=order.style, target=target, options=options, settings=settings, on_event=hear
+    )
+
+
+def locate(media: str, path: str, *, new: bool = False) -> str:
+    """The full path or URL of what lies at `path` in the media store.
+
+    Args:
+        media: URL or path of the store.
+        path: within it.
+        new: make the folder that it is to stand in.
+
+    Raises:
+        RequestError: a link leads out of the store, or the folder can't be made.
+    """
+    if "://" in media and not media.startswith("file://"):
+        return f"{media.rstrip('/')}/{path}"
+    root = Path(media.removeprefix("file://")).resolve()
+    place = root / path
+    if not place.resolve().is_relative_to(root):
+        raise RequestError(f"{path!r} is a link that leads out of the media store")
+    if new:
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RequestError(f"can't make the folder of {path!r}: {error.strerror}") from error
+    return str(place)
+
+
+def _as_json(order: Order, report: Report) -> dict[str, Any]:
+    """The report as a user sees it: its paths are those within the media store."""
+    plain: dict[str, Any] = from_json(to_json(report), dict)
+    root = locate(order.media, "")
+    target = plain["target"].removeprefix(root).lstrip("/")
+    return {**plain, "source": order.source, "target": target}
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:_MAX_LINE]
+
+
+def restrain(limits: JobLimits) -> None:
+    """Hold this process, and all that it starts, to `limits`; POSIX systems know them."""
+    try:
+        import resource
+    except ImportError:
+        return
+    wanted = {
+        resource.RLIMIT_AS: limits.memory_bytes,
+        resource.RLIMIT_CPU: limits.cpu_s,
+        resource.RLIMIT_FSIZE: limits.file_bytes,
+        resource.RLIMIT_NOFILE: limits.open_files,
+        resource.RLIMIT_CORE: 0,
+    }
+    for kind, limit in wanted.items():
+        _, most = resource.getrlimit(kind)
+        bound = limit if most == resource.RLIM_INFINITY else min(limit, most)
+        resource.setrlimit(kind, (bound, bound))
+
+
+def main() -> None:
+    """Make the runs that come in by line until the input ends."""
+    # Whatever a library prints must not get between the messages.
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    setup = from_json(sys.stdin.buffer.readline(), Setup)
+    restrain(setup.limits)
+    settings = load_settings(os.environ, Path(setup.config_file) if setup.config_file else None)
+    orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+
+    def tell(message: Said | Ending) -> None:
+        out.write(pack(message))
+        out.flush()
+
+    while True:
+        tell(make(orders.get(), settings, tell))
+
+
+def _listen(orders: "queue.SimpleQueue[Order]") -> None:
+    for line in sys.stdin.buffer:
+        orders.put(from_json(line, Order))
+    # The service is done with this process, or dead: nobody waits for what is under way.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
