@@ -17,6 +17,8 @@ environment: nothing below reads it. A variable wins over the file, the file ove
     [prices]                         # of a machine, for --price small or --price small:spot
     small = {per_hour = 0.5, spot_per_hour = 0.1}
 
+    [serve]                          # of `impasto serve`; see docs/service.md
+
 By the environment alone: IMPASTO_MPIEXEC, the command that starts MPI ranks, with its own options;
 IMPASTO_SCHEDULED_EVENTS, who announces that this machine goes: a URL, "off", or "auto" for Azure's
 endpoint where there is one; and what mpiexec and srun say to each process that they start.
@@ -84,6 +86,7 @@ def load_settings(environ: Mapping[str, str], config_file: Path | None = None) -
         perceptual=environ.get("IMPASTO_PERCEPTUAL") or _perceptual(table, base),
         prices=_prices(table.get("prices", {})),
         access=load_access(table.get("stores", {}), environ, base),
+        serve=_serve(table.get("serve", {}), base),
     )
 
 
@@ -132,8 +135,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise RequestError(f"can't read the configuration {path}: {error.strerror}") from error
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
         raise RequestError(f"the configuration {path} is not TOML: {error}") from error
-    _only_known(table, {*PLACES, "perceptual", "limits", "prices", "stores"}, where=str(path))
-    for name in ("limits", "prices", "stores"):
+    tables = ("limits", "prices", "stores", "serve")
+    _only_known(table, {*PLACES, "perceptual", *tables}, where=str(path))
+    for name in tables:
         if not isinstance(table.get(name, {}), dict):
             raise RequestError(f"{path}: {name} must be a table [{name}], got {table[name]!r}")
     _only_known(table.get("limits", {}), set(LIMITS), where=f"{path} [limits]")
@@ -169,6 +173,12 @@ def _perceptual(table: dict[str, Any], base: Path) -> str | None:
         raise RequestError(f"perceptual must be a name or a path in quotes, got {value!r}")
     path = base / Path(value).expanduser()
     return str(path) if path.is_file() else value
+
+
+def _serve(table: dict[str, Any], base: Path) -> dict[str, Any]:
+    """The service's own table; its stores are places like the others."""
+    places = {key: _place(table, key, base) for key in ("media", "system") if key in table}
+    return table | places
 
 
 def _expanded(store: str) -> str:

@@ -47,6 +47,8 @@ class Settings:
     prices: dict[str, Price] = field(default_factory=dict)
     access: tuple[Access, ...] = ()
     """Credentials of stores, by URL."""
+    serve: dict[str, Any] = field(default_factory=dict)
+    """The table [serve] as it stands in the file; `impasto.service.settings` reads it."""
 
 
 @dataclass(frozen=True, slots=True)

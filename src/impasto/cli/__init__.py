@@ -9,6 +9,7 @@ import typer
 
 from impasto.cli import estimate, keys, pages, runs, shell, styles, video
 from impasto.cli.doctor import doctor
+from impasto.cli.serve import serve
 
 __all__ = ["app", "main"]
 
@@ -54,6 +55,7 @@ estimate.register(app)
 app.add_typer(styles.app, name="styles")
 app.add_typer(runs.app, name="runs")
 app.add_typer(keys.app, name="keys")
+app.command(cls=pages.Command)(serve)
 app.command(cls=pages.Command)(doctor)
 
 

@@ -129,6 +129,11 @@ class Database:
             raise RunFailed(f"the database {self.name} does not answer: {reason}") from error
 
     @property
+    def path(self) -> Path:
+        """The file, with SQLite."""
+        return Path(self._engine.url.database or "")
+
+    @property
     def name(self) -> str:
         """The URL without its password."""
         return self._engine.url.render_as_string(hide_password=True)

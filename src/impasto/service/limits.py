@@ -1,6 +1,6 @@
 """What one user may ask of the service, so that nobody's flood becomes everybody's wait."""
 
-from dataclasses import dataclass
+import msgspec
 
 from impasto.errors import LimitExceeded
 
@@ -8,8 +8,7 @@ _OPEN_AGAIN_S = 60.0
 """When a user with too many open runs may ask again: nobody knows when one of them ends."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
+class Quota(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits of one user; `[serve.quota]` in the configuration."""
 
     submissions_per_minute: float = 600.0

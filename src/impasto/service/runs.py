@@ -135,9 +135,12 @@ class Runs:
             row = _row(submission, same, now)
             added = connection.execute(
                 # With PostgreSQL another user's transaction may have added the same content.
-                self._insert(runs_table).values(row).on_conflict_do_nothing()
+                self._insert(runs_table)
+                .values(row)
+                .on_conflict_do_nothing()
+                .returning(runs_table.c.seq)
             )
-            if not added.rowcount:
+            if added.first() is None:
                 found = _known(connection, submission, same)
                 assert found is not None
                 return found, False

@@ -1,0 +1,154 @@
+"""`impasto serve` as a process that a test starts, talks to, kills and starts again."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+import media_maker
+import networks
+from media_table import AudioTrack, MediaCase
+
+FILM = MediaCase(
+    name="forty",
+    why="",
+    pts=tuple(range(0, 40 * 512, 512)),
+    width=64,
+    height=64,
+    audio=(AudioTrack(),),
+)
+PLAIN = {"precision": "f32", "chunk_frames": 5}
+"""Options with which a film of forty frames is eight chunks."""
+PATIENCE_S = 180.0
+"""For anything; a test that waits so long has failed."""
+
+
+def wait_for(what: Callable[[], Any], *, every_s: float = 0.2) -> Any:
+    """What `what` returns, once that is true."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if found := what():
+            return found
+        time.sleep(every_s)
+    raise AssertionError(f"nothing came of {what} in {PATIENCE_S} s")
+
+
+@dataclass
+class Served:
+    """A service in a folder, started and stopped at will.
+
+    The media store holds in/a.mp4, a film of forty frames, and net.onnx, a network.
+    """
+
+    folder: Path
+    database: str | None = None
+    config: str = ""
+    arguments: Sequence[str] = ()
+    token: str = ""
+    name: str = "service"
+    _url: str = ""
+    _process: subprocess.Popen[str] | None = None
+    _lines: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.media.joinpath("in").mkdir(parents=True, exist_ok=True)
+        if not (film := self.media / "in/a.mp4").exists():
+            media_maker.make(FILM, film)
+            (self.media / "net.onnx").write_bytes(networks.painterly())
+
+    @property
+    def media(self) -> Path:
+        return self.folder / "media"
+
+    def start(self) -> Served:
+        """Start it, and wait until it serves."""
+        file = self.folder / f"{self.name}.toml"
+        file.write_text(f"[serve]\nretry_after_s = 0.1\n{self.config}", encoding="utf-8")
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-m", "impasto", "serve", "--port", "0", "--config", str(file),
+                "--media", str(self.media), "--system", str(self.folder / "system"),
+                "--database", self.database or f"sqlite:///{self.folder / 'service.db'}",
+                *self.arguments,
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._lines.append(line)
+            if found := re.match("admin token: (.+)", line):
+                self.token = found[1]
+            if found := re.match("serving on (.+)", line):
+                self._url = found[1]
+                return self
+        raise AssertionError(f"it does not start: {''.join(self._lines)}")
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """End it in good order; the exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.send_signal(number)
+        assert process.stderr is not None
+        self._lines += process.stderr.readlines()
+        process.stderr.close()
+        return process.wait(PATIENCE_S)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def said(self) -> str:
+        """What it has said on standard error until it was started or ended last."""
+        return "".join(self._lines)
+
+    def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Talk to it as the administrator."""
+        headers = {"Authorization": f"Bearer {self.token}", **more.pop("headers", {})}
+        return httpx.request(
+            method, f"{self._url}{path}", headers=headers, timeout=PATIENCE_S, **more
+        )
+
+    def submit(self, target: str | None = None, **more: Any) -> str:
+        """Submit a run of the film; its id."""
+        body = {"source": "in/a.mp4", "model": "net.onnx", "options": PLAIN, **more}
+        answer = self.ask(
+            "POST", "/v1/runs", json=body if target is None else body | {"target": target}
+        )
+        assert answer.status_code == 202, answer.text
+        run_id: str = answer.json()["run_id"]
+        return run_id
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """One run."""
+        found: dict[str, Any] = self.ask("GET", f"/v1/runs/{run_id}").json()
+        return found
+
+    def ended(self, run_id: str) -> dict[str, Any]:
+        """One run, once it has ended."""
+
+        def look() -> dict[str, Any] | None:
+            run = self.run(run_id)
+            return None if run["state"] in {"queued", "running"} else run
+
+        found: dict[str, Any] = wait_for(look)
+        return found
