@@ -200,6 +200,19 @@ class _Call(Generic[T]):
         return cast("T", self._result)
 
 
+def make_private(path: Path) -> None:
+    """Make an empty file that its owner alone may read, unless it is there; SQLite fills it.
+
+    Raises:
+        RequestError: it can't be made.
+    """
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise RequestError(f"can't make the database {str(path)!r}: {error.strerror}") from error
+
+
 def sqlite_url(path: Path) -> str:
     """URL of a SQLite file."""
     return f"sqlite:///{path.absolute()}"
@@ -219,10 +232,7 @@ def _engine(url: str) -> sa.Engine:
 
 def _sqlite(url: str) -> sa.Engine:
     path = Path(unquote(urlsplit(url).path.removeprefix("/"))).expanduser()
-    try:
-        path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"can't make the folder of {str(path)!r}: {error.strerror}") from error
+    make_private(path)
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
         connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},

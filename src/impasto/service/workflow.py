@@ -7,12 +7,14 @@ that a process died in is: an attempt is safe to repeat, since a run resumes fro
 
 import dataclasses
 import logging
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from impasto.service.carrier import Carrier
+from impasto.service.database import make_private
 from impasto.service.queue import Ended, Handed
 
 _QUEUE = "runs"
@@ -125,4 +127,6 @@ def workflow_url(url: str) -> str:
     made = sa.make_url(url)
     if made.get_backend_name() != "sqlite":
         return url
-    return made.set(database=f"{made.database}.workflows").render_as_string(hide_password=False)
+    path = Path(f"{made.database}.workflows")
+    make_private(path)
+    return made.set(database=str(path)).render_as_string(hide_password=False)
