@@ -38,7 +38,7 @@ class Requires:
 
     Raises:
         HTTPException: 401 without a valid token, 403 without the permission, 503 while nobody can
-            tell whether the token is valid.
+            tell whether the token is valid, 422 for a query parameter that the route does not have.
     """
 
     def __init__(self, permission: Permission) -> None:
@@ -57,7 +57,17 @@ class Requires:
         request.state.principal = who
         if not who.may(self.permission):
             raise HTTPException(403, f"the role {who.role} has no permission {self.permission}")
+        _refuse_unknown(request)
         return who
+
+
+def _refuse_unknown(request: Request) -> None:
+    """A misspelt filter must not come back as everything."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            there = ", ".join(sorted(known)) or "none"
+            raise HTTPException(422, f"unknown query parameter {name[:80]!r}; there are: {there}")
 
 
 def _identify(backend: Backend, written: str) -> Principal:

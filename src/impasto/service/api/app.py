@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from impasto.service.api import progress, runs, styles, system, tokens, uploads
+from impasto.service.api import progress, results, runs, styles, system, tokens, uploads
 from impasto.service.api.accounts import Accounts
 from impasto.service.api.backend import Backend
 from impasto.service.api.edge import Edge
@@ -50,7 +50,7 @@ def create_app(backend: Backend) -> FastAPI:
     install(app)
     scraped = system.open_metrics if backend.open_metrics else system.closed_metrics
     for router in (
-        runs.router, progress.router, uploads.router, styles.router, tokens.router,
+        runs.router, progress.router, results.router, uploads.router, styles.router, tokens.router,
         system.router, scraped, *backend.routers,
     ):  # fmt: skip
         app.include_router(router)

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from impasto.errors import RequestError
 from impasto.service.audit import Recorded
@@ -35,6 +36,10 @@ MediaPath = Annotated[
         json_schema_extra={"minLength": 1, "maxLength": 1024, "pattern": f"^{_PART}(/{_PART})*$"},
     ),
 ]
+Number = Annotated[str, Field(pattern="^[0-9]{1,18}$")]
+"""Of a row, as text: nobody is to count with it."""
+Absent = SkipJsonSchema[None]
+"""A parameter that may be left out; there is no text that stands for null in a URL or a header."""
 StyleName = Annotated[str, Field(pattern="^[a-z0-9_-]{1,64}$", examples=["starry_night"])]
 Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Blend = Annotated[dict[StyleName, Weight], Field(min_length=1, max_length=16)]
@@ -173,10 +178,19 @@ class RunPage(BaseModel):
     next: str | None = Field(description="Give it as `after` for the next page; null on the last.")
 
 
-class LogPage(BaseModel):
-    """Some lines of a run's log, in order."""
+class LogLine(BaseModel):
+    """A line of a log."""
 
-    lines: list[dict[str, Any]]
+    log: str = Field(description="Which log; there is one for each attempt that failed.")
+    chunk: int | None = None
+    worker: str | None = None
+    text: str
+
+
+class LogPage(BaseModel):
+    """Some lines of a run's logs, in order."""
+
+    lines: list[LogLine]
     next: str | None = Field(description="Give it as `after` for what follows.")
 
 

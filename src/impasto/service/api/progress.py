@@ -8,6 +8,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from impasto.service.api.access import BackendDep, Reader, visible_run
 from impasto.service.api.followers import Followers
+from impasto.service.api.models import Absent, Number
 from impasto.service.api.problems import documented
 from impasto.service.api.runs import RunId
 
@@ -29,10 +30,9 @@ async def follow_run(
     run_id: Annotated[str, Depends(_visible)],
     request: Request,
     last_event_id: Annotated[
-        str | None,
+        Number | Absent,
         Header(
             alias="Last-Event-ID",
-            pattern="^[0-9]{1,18}$",
             description="Id of the last event seen; the stream goes on from there.",
         ),
     ] = None,

@@ -3,10 +3,11 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
+from pydantic import Field
 
 from impasto.errors import Conflict
 from impasto.service.api.access import BackendDep, Controller, Reader, Submitter, visible_run
-from impasto.service.api.models import Accepted, Run, RunBrief, RunPage, RunRequest
+from impasto.service.api.models import Absent, Accepted, Number, Run, RunBrief, RunPage, RunRequest
 from impasto.service.api.paths import check_reach, check_replace
 from impasto.service.api.problems import documented, problem
 from impasto.service.records import RunState, Submission
@@ -20,8 +21,8 @@ RunId = Annotated[
          examples=["0199a2b3c4d5e6f7"]),
 ]  # fmt: skip
 IdempotencyKey = Annotated[
-    str | None,
-    Header(alias="Idempotency-Key", min_length=1, max_length=256, pattern="^[!-~]+$",
+    Annotated[str, Field(pattern="^[!-~]{1,256}$")] | Absent,
+    Header(alias="Idempotency-Key",
            description="Of your own making, a UUID say: the same key again gives the same run."),
 ]  # fmt: skip
 
@@ -78,17 +79,15 @@ def list_runs(
     who: Reader,
     backend: BackendDep,
     *,
-    state: RunState | None = None,
-    style: Annotated[str | None, Query(max_length=1024)] = None,
+    state: RunState | Absent = None,
+    style: Annotated[str | Absent, Query(max_length=1024)] = None,
     source: Annotated[
-        str | None, Query(max_length=1024, description="The beginning of the source's path.")
+        str | Absent, Query(max_length=1024, description="The beginning of the source's path.")
     ] = None,
     user: Annotated[
-        str | None, Query(max_length=256, description="Whose; operators alone see others' runs.")
+        str | Absent, Query(max_length=256, description="Whose; operators alone see others' runs.")
     ] = None,
-    after: Annotated[
-        str | None, Query(pattern="^[0-9]{1,18}$", description="`next` of the page before.")
-    ] = None,
+    after: Annotated[Number | Absent, Query(description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> RunPage:
     """Your own runs, the latest first; operators see everybody's."""

@@ -4,10 +4,12 @@ from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import Field
 
 from impasto.errors import NotFound
 from impasto.service.api.access import BackendDep, TokenManager, only
 from impasto.service.api.models import (
+    Absent,
     AuditEntry,
     AuditPage,
     NewToken,
@@ -39,7 +41,7 @@ def create_token(
 @router.get("/tokens", summary="List tokens", dependencies=[_MANAGERS])
 def list_tokens(
     backend: BackendDep,
-    after: Annotated[str | None, Query(pattern="^[a-z0-9]{12}$")] = None,
+    after: Annotated[str, Field(pattern="^[a-z0-9]{12}$")] | Absent = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> TokenPage:
     """Every token that was made, revoked and expired ones too, without their secrets."""
@@ -67,9 +69,9 @@ def revoke_token(token_id: _TokenId, backend: BackendDep) -> Response:
 def read_audit(
     backend: BackendDep,
     before: Annotated[
-        int | None, Query(ge=1, le=2**53, description="`next` of the page before.")
+        int | Absent, Query(ge=1, le=2**53, description="`next` of the page before.")
     ] = None,
-    user: Annotated[str | None, Query(max_length=256)] = None,
+    user: Annotated[str | Absent, Query(max_length=256)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> AuditPage:
     """Who did what, when, from where, and what came of it; the latest first."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from typing import IO, Annotated
+from typing import Annotated, BinaryIO, cast
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -76,7 +76,7 @@ async def upload(
         sha256 = digest.hexdigest()
         path = f"{home_of(who.user)}{sha256[:16]}/{name}"
         request.state.subject = path
-        taken, new = await run_in_threadpool(_keep, backend, file, path, who.user)
+        taken, new = await run_in_threadpool(_keep, backend, cast("BinaryIO", file), path, who.user)
     if not new:
         response.status_code = 200
     return Upload(path=path, bytes=taken, type=kind, sha256=sha256)
@@ -107,7 +107,7 @@ def media_type(head: bytes) -> str:
     )  # fmt: skip
 
 
-def _keep(backend: Backend, file: IO[bytes], path: str, user: str) -> tuple[int, bool]:
+def _keep(backend: Backend, file: BinaryIO, path: str, user: str) -> tuple[int, bool]:
     """Put the file into the media store; return its size, and whether it is new there."""
     media, quota = backend.service.media, backend.service.runs.quota
     check_path(path, name="name")
@@ -119,5 +119,4 @@ def _keep(backend: Backend, file: IO[bytes], path: str, user: str) -> tuple[int,
             f"{quota.stored_upload_bytes} that are allowed; remove some",
             retry_after_s=0.0,
         )
-    file.seek(0)
-    return size, media.put_new(path, file.read())
+    return size, media.upload(path, file)

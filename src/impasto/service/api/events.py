@@ -1,0 +1,189 @@
+"""The route that storage accounts call: POST /v1/events, and /events, which is the same."""
+
+import logging
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.security import HTTPAuthorizationCredentials
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from impasto.errors import LimitExceeded, RequestError, RunFailed
+from impasto.service.api.access import BackendDep, Requires, bearer
+from impasto.service.api.problems import documented
+from impasto.service.roles import Permission, Principal
+from impasto.service.triggers.arrivals import Arrivals
+from impasto.service.triggers.delivery import deliver
+from impasto.service.triggers.events import Confirmation, Handshake, read_events
+
+log = logging.getLogger("impasto.service.api")
+
+PATHS = ("/v1/events", "/events")
+_MOST_REASONS = 100
+_ORIGIN = r"^[A-Za-z0-9.:*_-]{1,253}$"
+
+_OBJECT = {"type": "object"}
+_NAME = {"type": "string", "minLength": 1, "maxLength": 1024}
+_BLOB_CREATED: dict[str, Any] = {
+    "id": "831e1650-001e-001b-66ab-eeb76e069631",
+    "subject": "/blobServices/default/containers/media/blobs/in/a.mp4",
+    "data": {"api": "PutBlockList", "eTag": "0x8D4BCC2E4835CD0", "contentLength": 524288},
+}
+_TOPIC = "/subscriptions/…/providers/Microsoft.Storage/storageAccounts/films"
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "oneOf": [
+                        {
+                            "title": "Event Grid's schema",
+                            "type": "array",
+                            "maxItems": 100,
+                            "items": {
+                                **_OBJECT,
+                                "required": ["eventType", "subject", "data"],
+                                "not": {"required": ["specversion"]},
+                                "properties": {
+                                    "eventType": _NAME, "subject": _NAME, "data": _OBJECT,
+                                },
+                            },
+                        },
+                        {
+                            "title": "S3's notifications",
+                            **_OBJECT,
+                            "required": ["Records"],
+                            "additionalProperties": False,
+                            "properties": {"Records": {"type": "array", "items": _OBJECT}},
+                        },
+                    ]
+                },
+                "examples": {
+                    "event_grid": {
+                        "value": [
+                            {**_BLOB_CREATED, "eventType": "Microsoft.Storage.BlobCreated",
+                             "topic": _TOPIC}
+                        ]
+                    }
+                },
+            },
+            "application/cloudevents+json": {
+                "schema": {
+                    **_OBJECT,
+                    "required": ["specversion", "type", "source", "id"],
+                    "properties": {"specversion": {"const": "1.0"}, "type": _NAME},
+                },
+                "example": {**_BLOB_CREATED, "specversion": "1.0", "source": _TOPIC,
+                            "type": "Microsoft.Storage.BlobCreated"},
+            },
+            "application/cloudevents-batch+json": {"schema": {"type": "array", "items": _OBJECT}},
+            "text/plain": {"schema": {"type": "string", "description": "What SNS sends: JSON."}},
+        },
+    }
+}  # fmt: skip
+
+
+class EventsTaken(BaseModel):
+    """What became of the events."""
+
+    runs: list[str] = Field(description="Ids of the runs that they stand for, new or known.")
+    ignored: int = Field(description="How many of them start nothing.")
+    reasons: list[str] = Field(description=f"Why; the first {_MOST_REASONS} of them.")
+
+
+class Validated(BaseModel):
+    """The answer to Event Grid's handshake."""
+
+    validationResponse: str  # noqa: N815 - Event Grid's name
+
+
+class Sender(Requires):
+    """As `Requires`, and takes the token from the query too: not every sender can set a header."""
+
+    def __call__(
+        self,
+        request: Request,
+        backend: BackendDep,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+    ) -> Principal:
+        """Authenticate and authorise."""
+        token = request.query_params.get("token")
+        if credentials is None and token:
+            credentials = HTTPAuthorizationCredentials(scheme="Bearer", credentials=token)
+        return super().__call__(request, backend, credentials)
+
+
+Token = Annotated[
+    str | None, Query(max_length=8192, description="The token, where no header can be set.")
+]
+SENDS = Sender(Permission.EVENTS_SEND)
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+def events_router(arrivals: Arrivals, *, account: str = "") -> APIRouter:
+    """The routes that take events.
+
+    Args:
+        arrivals: makes the runs.
+        account: that the media store belongs to; events of others are ignored. Any where empty.
+    """
+    router = APIRouter(tags=["events"], dependencies=[Depends(SENDS)])
+
+    def take(body: Annotated[bytes, Depends(_body)], token: Token = None) -> Any:
+        """Take what a storage account says about new objects.
+
+        Event Grid's BlobCreated in its own schema or as CloudEvents 1.0, and S3's ObjectCreated, as
+        it comes from the bucket, MinIO, EventBridge or SNS. Each object is looked up; the version
+        that is there becomes a run, once, by the rule table. Duplicates do no harm.
+        """
+        del token  # who sends it was asked before
+        try:
+            message = read_events(body)
+        except RequestError as error:
+            raise HTTPException(400, str(error)) from error
+        match message:
+            case Handshake(code):
+                return Validated(validationResponse=code)
+            case Confirmation(url):
+                log.warning("SNS wants to send events; to let it, open %r", url)
+                return EventsTaken(runs=[], ignored=1, reasons=["a person has to confirm it"])
+            case found:
+                pass
+        try:
+            results = [deliver(arrivals, event, account=account) for event in found]
+        except LimitExceeded:
+            raise
+        except RequestError as error:  # the store's credentials, say: nothing the sender can mend
+            raise RunFailed(str(error)) from error
+        reasons = [result.ignored for result in results if result.run_id is None]
+        runs = [result.run_id for result in results if result.run_id is not None]
+        return EventsTaken(
+            runs=list(dict.fromkeys(runs)), ignored=len(reasons), reasons=reasons[:_MOST_REASONS]
+        )
+
+    def consent(
+        response: Response,
+        origin: Annotated[str, Header(alias="WebHook-Request-Origin", pattern=_ORIGIN)],
+        token: Token = None,
+    ) -> None:
+        """Let a CloudEvents sender know that its events are wanted (CloudEvents webhooks, 4)."""
+        del token
+        response.headers["WebHook-Allowed-Origin"] = origin
+        response.headers["WebHook-Allowed-Rate"] = "*"
+
+    for path in PATHS:
+        shown = path == PATHS[0]
+        router.add_api_route(
+            path, take, methods=["POST"], summary="Say that objects have arrived",
+            response_model=EventsTaken | Validated, openapi_extra=_BODY, include_in_schema=shown,
+            responses=documented(413, 429),
+        )  # fmt: skip
+        router.add_api_route(
+            path, consent, methods=["OPTIONS"], summary="Ask whether events are wanted",
+            include_in_schema=shown,
+        )  # fmt: skip
+    return router

@@ -1,0 +1,298 @@
+"""Runs through the API: asked for, listed, shown, cancelled, retried, fetched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api_service import Made, make_service, served
+from impasto.service.api.models import RunOptions
+from impasto.service.limits import Quota
+from impasto.service.runs import change, record
+from impasto.service.submissions import OPTIONS
+
+ASKED: dict[str, Any] = {"source": "in/a.mp4", "style": "starry_night"}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return make_service(tmp_path)
+
+
+@pytest.fixture
+def client(made: Made) -> Iterator[httpx.Client]:
+    with made.client() as client:
+        yield client
+
+
+def ask(client: httpx.Client, **more: Any) -> str:
+    answer = client.post("/v1/runs", json=ASKED | more)
+    assert answer.status_code == 202, answer.text
+    run_id: str = answer.json()["run_id"]
+    return run_id
+
+
+def finish(made: Made, run_id: str, state: str = "succeeded", **columns: Any) -> None:
+    """Let a run end, as its process would have it."""
+    with made.runs.database.transaction() as connection:
+        change(connection, run_id, state=state, finished_at=made.clock(), **columns)
+        record(connection, run_id, made.clock(), "state", {"state": state})
+
+
+def is_problem(answer: httpx.Response, status: int, said: str) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == status
+    assert body["type"] == "about:blank"
+    assert body["title"]
+    assert said in body["detail"]
+    assert "Traceback" not in answer.text
+
+
+def test_a_run_is_accepted_by_the_contract(client: httpx.Client) -> None:
+    options = {"strength": 0.5, "size": "720p", "keep_colors": True}
+    asked = ASKED | {"target": "out/a.mp4", "options": options}
+    answer = client.post("/v1/runs", json=asked)
+    assert answer.status_code == 202
+    assert set(answer.json()) == {"run_id", "state"}
+    assert answer.json()["state"] == "queued"
+    shown = client.get(answer.headers["Location"]).json()
+    assert shown["options"] == options
+    assert shown["target"] == "out/a.mp4"
+    assert shown["progress"] == {"frames_done": 0, "frames_total": 0, "stage": ""}
+    assert shown["user"] == "submitter"
+    assert shown["report"] is None
+
+
+def test_the_options_are_those_that_the_service_lets_users_choose() -> None:
+    assert set(RunOptions.model_fields) == OPTIONS
+
+
+def test_a_blend_and_a_model_are_styles_too(made: Made, client: httpx.Client) -> None:
+    made.backend.service.media.put("in/x.onnx", b"x")
+    blend = {"starry_night": 0.7, "the_scream": 0.3}
+    run_id = ask(client, style=blend)
+    assert client.get(f"/v1/runs/{run_id}").json()["style"] == blend
+    run_id = ask(client, style=None, model="in/x.onnx")
+    assert client.get(f"/v1/runs/{run_id}").json()["model"] == "in/x.onnx"
+
+
+WRONG = {
+    "no source": ({"source": None}, "/source"),
+    "an unknown field": ({"stile": "x"}, "unknown field 'stile'"),
+    "an unknown option": ({"options": {"strengh": 1}}, "unknown field 'strengh'"),
+    "an option of the service's": ({"options": {"engine": "ray"}}, "unknown field 'engine'"),
+    "an option out of bounds": ({"options": {"strength": 2}}, "/options/strength"),
+    "a number as text": ({"options": {"strength": "1"}}, "/options/strength"),
+    "neither style nor model": ({"style": None}, "either a style or a model"),
+    "both style and model": ({"model": "in/x.onnx"}, "either a style or a model"),
+    "an unknown style": ({"style": "nope"}, "nope"),
+    "a style that is a path": ({"style": "../x.jpg"}, "/style"),
+    "a source that is not there": ({"source": "in/b.mp4"}, "there is no 'in/b.mp4'"),
+    "a target that is the source": ({"target": "in/a.mp4"}, "the source itself"),
+    "a priority out of bounds": ({"priority": 101}, "/priority"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_request_is_told_what_is_wrong(client: httpx.Client, what: str) -> None:
+    change_to, said = WRONG[what]
+    answer = client.post("/v1/runs", json=ASKED | change_to)
+    is_problem(answer, 422, said)
+    assert client.get("/v1/runs").json()["runs"] == []
+
+
+def test_an_idempotency_key_gives_one_run(client: httpx.Client) -> None:
+    headers = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
+    answers = [client.post("/v1/runs", json=ASKED, headers=headers) for _ in range(3)]
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["run_id"] for answer in answers}) == 1
+    other = client.post("/v1/runs", json=ASKED | {"style": "the_scream"}, headers=headers)
+    is_problem(other, 422, "belongs to run")
+    is_problem(client.post("/v1/runs", json=ASKED, headers={"Idempotency-Key": "a b"}), 422, "Key")
+
+
+def test_lists_are_paged_from_the_latest_on(made: Made, client: httpx.Client) -> None:
+    ids = [ask(client) for _ in range(7)]
+    seen, after = [], None
+    while True:
+        params = {"limit": 3} | ({"after": after} if after else {})
+        page = client.get("/v1/runs", params=params).json()
+        seen += [run["run_id"] for run in page["runs"]]
+        if (after := page["next"]) is None:
+            break
+    assert seen == ids[::-1]
+    assert "report" not in page["runs"][0]
+
+
+def test_lists_are_filtered(made: Made, client: httpx.Client) -> None:
+    first, second = ask(client), ask(client, style="the_scream")
+    finish(made, first)
+    for params, expected in (
+        ({"state": "succeeded"}, [first]),
+        ({"state": "queued"}, [second]),
+        ({"style": "the_scream"}, [second]),
+        ({"source": "in/"}, [second, first]),
+        ({"source": "out/"}, []),
+        ({"user": "submitter"}, [second, first]),
+    ):
+        found = client.get("/v1/runs", params=params).json()["runs"]
+        assert [run["run_id"] for run in found] == expected
+    is_problem(client.get("/v1/runs", params={"state": "done"}), 422, "state")
+    is_problem(client.get("/v1/runs", params={"stat": "x"}), 422, "unknown query parameter 'stat'")
+    is_problem(client.get("/v1/runs", params={"limit": 501}), 422, "limit")
+    is_problem(client.get("/v1/runs", params={"after": "'; --"}), 422, "after")
+
+
+def test_a_run_is_cancelled_and_retried(made: Made, client: httpx.Client) -> None:
+    run_id = ask(client)
+    is_problem(client.post(f"/v1/runs/{run_id}/retry"), 409, "queued")
+    assert client.post(f"/v1/runs/{run_id}/cancel").json()["state"] == "cancelled"
+    is_problem(client.post(f"/v1/runs/{run_id}/cancel"), 409, "cancelled")
+    assert client.post(f"/v1/runs/{run_id}/retry").json()["state"] == "queued"
+    is_problem(client.post(f"/v1/runs/{'0' * 19}/retry"), 404, "there is no run")
+
+
+def test_a_finished_run_has_its_report_and_its_target(made: Made, client: httpx.Client) -> None:
+    run_id = ask(client, target='out/größe "1";\x7f.mp4'.replace("\x7f", ""))
+    for path in ("report", "target"):
+        is_problem(client.get(f"/v1/runs/{run_id}/{path}"), 409, "queued")
+    target = client.get(f"/v1/runs/{run_id}").json()["target"]
+    painted = bytes(range(256)) * 12_000  # more than a block
+    made.backend.service.media.put(target, painted)
+    finish(made, run_id, report={"frames": 9})
+    assert client.get(f"/v1/runs/{run_id}").json()["report"] == {"frames": 9}
+    assert client.get(f"/v1/runs/{run_id}/report").json() == {"frames": 9}
+    fetched = client.get(f"/v1/runs/{run_id}/target")
+    assert fetched.content == painted
+    assert fetched.headers["Content-Type"] == "application/octet-stream"
+    assert fetched.headers["Content-Disposition"] == (
+        "attachment; filename*=UTF-8''gr%C3%B6%C3%9Fe%20%221%22%3B.mp4"
+    )
+    made.backend.service.media.delete(target)
+    is_problem(client.get(f"/v1/runs/{run_id}/target"), 404, "no longer")
+
+
+def test_times_of_frames_come_from_what_the_run_left(made: Made, client: httpx.Client) -> None:
+    run_id = ask(client)
+    assert client.get(f"/v1/runs/{run_id}/timings").json() == {"chunks": []}
+    finish(made, run_id, plan_id="abc")
+    assert client.get(f"/v1/runs/{run_id}/timings").json() == {"chunks": []}
+    chunk = {"chunk": 0, "start": 0, "worker": "w", "wall_s": 1.0, "stage_s": {"score": 0.9},
+             "frame_s": [0.4, 0.5]}  # fmt: skip
+    made.backend.service.system.put(
+        "runs/abc/timings.json", json.dumps({"chunks": [chunk]}).encode()
+    )
+    assert client.get(f"/v1/runs/{run_id}/timings").json() == {"chunks": [chunk]}
+
+
+def test_logs_are_paged_by_line(made: Made, client: httpx.Client) -> None:
+    run_id = ask(client)
+    system = made.backend.service.system
+    assert client.get(f"/v1/runs/{run_id}/logs").json() == {"lines": [], "next": None}
+    system.put(f"service/{run_id}/logs/0-1.log", b"one\ntwo \x1b[2J\nthree")
+    system.put("runs/abc/logs/2-0.json",
+               b'{"chunk": 2, "worker": "w", "error": "four", "log": "five\\nsix"}')  # fmt: skip
+    finish(made, run_id, "failed", plan_id="abc")
+    lines, after = [], None
+    while True:
+        params = {"limit": 2} | ({"after": after} if after else {})
+        page = client.get(f"/v1/runs/{run_id}/logs", params=params).json()
+        lines += page["lines"]
+        if (after := page["next"]) is None:
+            break
+    assert [line["text"] for line in lines] == [
+        "one",
+        "two \x1b[2J",
+        "three",
+        "four",
+        "five",
+        "six",
+    ]
+    assert {line["log"] for line in lines} == {"0-1.log", "2-0.json"}
+    assert lines[-1]["chunk"] == 2
+    far = client.get(f"/v1/runs/{run_id}/logs", params={"after": "9.0"}).json()
+    assert far == {"lines": [], "next": None}
+
+
+def test_who_asks_too_fast_is_told_when_to_come_again(tmp_path: Path) -> None:
+    made = make_service(tmp_path, quota=Quota(submissions_per_minute=6, burst=2))
+    with served(made.app) as url, made.at(url, "submitter") as client:
+        ask(client)
+        ask(client)
+        answer = client.post("/v1/runs", json=ASKED)
+        is_problem(answer, 429, "submissions a minute")
+        assert answer.headers["Retry-After"] == "10"
+        with made.at(url, "operator") as other:  # another user's turn is not touched
+            ask(other)
+
+
+def test_a_source_that_is_too_large_is_refused_for_good(tmp_path: Path) -> None:
+    made = make_service(tmp_path, quota=Quota(source_bytes=10))
+    with made.client() as client:
+        is_problem(client.post("/v1/runs", json=ASKED), 413, "10 are allowed")
+
+
+def test_styles_are_listed_and_shown(client: httpx.Client) -> None:
+    styles = client.get("/v1/styles").json()["styles"]
+    names = {style["name"] for style in styles}
+    assert "starry_night" in names
+    assert {"name", "shipped", "bytes", "qualities"} == set(styles[0])
+    card = client.get("/v1/styles/starry_night").json()
+    assert card["qualities"] == ["fast", "balanced", "best"]
+    assert card["artist"]
+    is_problem(client.get("/v1/styles/nope"), 404, "no style 'nope'")
+
+
+def test_the_document_names_every_route_with_words_and_problems(made: Made) -> None:
+    document = made.app.openapi()
+    assert document["openapi"].startswith("3.1")
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert operation["summary"], (method, path)
+            assert operation["description"], (method, path)
+            problems = [operation["responses"][s]["content"] for s in ("401", "422", "500")]
+            assert all(set(each) == {"application/problem+json"} for each in problems)
+            assert ("security" in operation) == (path not in {"/health", "/ready"})
+
+
+def test_a_service_that_can_not_work_says_so(tmp_path: Path) -> None:
+    made = make_service(tmp_path, not_ready=lambda: "the disk of x is full")
+    with made.client(None) as client:
+        assert client.get("/health").json() == {"status": "ok"}
+        answer = client.get("/ready")
+        is_problem(answer, 503, "not ready")
+        assert "disk" not in answer.text
+
+
+def test_a_fault_of_ours_shows_nothing_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("secret detail")
+
+    made = make_service(tmp_path)
+    monkeypatch.setattr(type(made.runs), "page", broken)
+    with made.client() as client:
+        answer = client.get("/v1/runs")
+        is_problem(answer, 500, "a fault of ours")
+        assert "secret" not in answer.text
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_database_that_is_away_is_no_detail_for_users(tmp_path: Path) -> None:
+    made = make_service(tmp_path)
+    with made.client() as client:
+        with made.runs.database.transaction() as connection:
+            connection.exec_driver_sql("ALTER TABLE runs RENAME TO gone")
+        answer = client.get("/v1/runs")
+        is_problem(answer, 503, "try again later")
+        assert answer.headers["Retry-After"] == "5"
+        assert "gone" not in answer.text
+        assert str(tmp_path) not in answer.text
