@@ -1,0 +1,271 @@
+"""From an object that has come to a run, once for each version of it, whoever notices it first.
+
+A version is a key and the store's ETag. What became of each is kept in the database, beyond the
+life of the runs themselves: a restart neither misses nor repeats anything, and processes that watch
+the same prefix, or hear of the same event, give one run.
+"""
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from impasto.errors import Conflict, LimitExceeded, NotFound, RequestError, RunFailed
+from impasto.service.database import metadata
+from impasto.service.records import OPEN, Origin, ServiceRun, Submission
+from impasto.service.runs import Runs, record, runs_table
+from impasto.service.triggers.events import plain_etag
+from impasto.service.triggers.names import SIDECAR, VIDEOS, without_suffix
+from impasto.service.triggers.rules import MAX_SIDECAR_BYTES, Rule, match, read_sidecar
+from impasto.stores import Entry, Store
+
+log = logging.getLogger("impasto.service.triggers")
+
+Fate = Literal["run", "refused", "ours", "there_before", "sidecar", "trigger_file"]
+"""`ours`: a target of a run. `there_before`: the watch was told to begin with what comes."""
+
+arrivals_table = sa.Table(
+    "arrivals",
+    metadata,
+    sa.Column("content", sa.String, primary_key=True),
+    sa.Column("key", sa.String, nullable=False, index=True),
+    sa.Column("fate", sa.String, nullable=False),
+    sa.Column("run_id", sa.String),
+    sa.Column("target", sa.String, index=True),
+    sa.Column("at", sa.Float, nullable=False),
+)
+"""One row for each version of an object that was dealt with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What became of a version of an object."""
+
+    fate: str
+    """A Fate."""
+    run_id: str | None = None
+    new: bool = False
+    """Whether it was this call that made the run."""
+
+
+class Arrivals:
+    """Makes runs of objects; safe from any thread and several processes.
+
+    Args:
+        media: where the objects are.
+        runs: the runs book; the table of arrivals is made in its database when missing.
+        submit: accepts a submission: `Runs.submit`, or what checks more before it.
+        rules: the first that matches counts.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        media: Store,
+        runs: Runs,
+        submit: Callable[[Submission], tuple[ServiceRun, bool]],
+        rules: Sequence[Rule],
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.media = media
+        self.rules = tuple(rules)
+        self.clock = clock
+        self._runs = runs
+        self._submit = submit
+        self._database = runs.database
+        self._database.create(arrivals_table)
+
+    def rule_for(self, key: str) -> Rule | None:
+        """The rule about `key`."""
+        return match(self.rules, key)
+
+    def known(self, contents: Collection[str]) -> set[str]:
+        """Which of these versions were dealt with already."""
+        if not contents:
+            return set()
+        query = sa.select(arrivals_table.c.content).where(arrivals_table.c.content.in_(contents))
+        with self._database.read() as connection:
+            return set(connection.scalars(query))
+
+    def find(self, entry: Entry) -> Admitted | None:
+        """What became of this version; None when it is new."""
+        table = arrivals_table.c
+        query = sa.select(table.fate, table.run_id).where(table.content == content_of(entry))
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else Admitted(row.fate, row.run_id)
+
+    def remember(self, entries: Iterable[Entry], fate: Fate, *, run_id: str | None = None) -> None:
+        """Write down what became of these versions, so that nobody deals with them again."""
+        rows = [self._values(entry, fate, run_id=run_id) for entry in entries]
+        if rows:
+            with self._database.transaction() as connection:
+                connection.execute(self._insert(), rows)
+
+    def reconsider(self, sidecar: Entry) -> set[str]:
+        """Forget that the videos beside a new sidecar were refused; return their keys."""
+        if self.find(sidecar) is not None:
+            return set()
+        table, stem = arrivals_table, without_suffix(sidecar.key)
+        beside = [stem + form for kind in VIDEOS for form in (kind, kind.upper())]
+        refused = (table.c.fate == "refused") & table.c.key.in_(beside)
+        with self._database.transaction() as connection:
+            keys = set(connection.scalars(sa.select(table.c.key).where(refused)))
+            connection.execute(sa.delete(table).where(refused))
+            connection.execute(self._insert(), self._values(sidecar, "sidecar"))
+        return keys
+
+    def admit(self, entry: Entry, rule: Rule, *, origin: Origin) -> Admitted:
+        """Make the run that `rule` asks for, unless this version was dealt with.
+
+        What can't be asked for, as with a bad sidecar, becomes a failed run that says why. An older
+        version's run that has not ended is cancelled, for its source is gone.
+
+        Raises:
+            LimitExceeded: the rule's user has asked for too much; later it may do.
+            RunFailed, RequestError: a store or the database does not answer; likewise.
+        """
+        if (before := self.find(entry)) is not None:
+            return before
+        if self.is_target(entry.key):
+            self.remember([entry], "ours")
+            return Admitted("ours")
+        sidecar = self._sidecar(entry.key)
+        try:
+            wish = rule.wish
+            if sidecar is not None:
+                wish = read_sidecar(sidecar[1], rule, where=sidecar[0])
+            asked = replace(
+                rule.submission(entry.key, wish, origin=origin),
+                content=content_of(entry),
+                source_bytes=entry.bytes,
+            )
+            run, new = self._submit(self._over_older(asked))
+        except LimitExceeded as error:
+            if error.retry_after_s > 0:
+                raise
+            return self.refuse(entry, rule, str(error), origin=origin)
+        except RequestError as error:
+            return self.refuse(entry, rule, str(error), origin=origin)
+        values = self._values(entry, "run", run_id=run.run_id, target=run.target)
+        with self._database.transaction() as connection:
+            connection.execute(self._insert(), values)
+        if new:
+            self._supersede(run)
+        return Admitted("run", run.run_id, new)
+
+    def refuse(self, entry: Entry, rule: Rule, why: str, *, origin: Origin) -> Admitted:
+        """Let a run stand in the book that failed before it began, so that somebody sees why."""
+        log.warning("%r is refused: %s", entry.key, why)
+        now = self.clock()
+        run_id = f"{int(now * 1000):011x}{secrets.token_hex(4)}"
+        row = {
+            "run_id": run_id, "state": "failed", "user": rule.user, "source": entry.key,
+            "style": rule.wish.style, "style_name": rule.wish.scorer, "model": rule.wish.model,
+            "options": rule.wish.options, "priority": rule.priority, "origin": origin,
+            "request": "", "created_at": now, "finished_at": now, "error": why,
+        }  # fmt: skip
+        with self._database.transaction(lock="arrivals") as connection:
+            values = self._values(entry, "refused", run_id=run_id)
+            if not connection.execute(self._insert(), values).rowcount:
+                return Admitted("refused")
+            connection.execute(sa.insert(runs_table), row)
+            record(connection, run_id, now, "state", {"state": "failed"})
+        return Admitted("refused", run_id, new=True)
+
+    def is_target(self, key: str) -> bool:
+        """Whether a run has made the object at `key`, or is about to."""
+        stem, _, scorer = without_suffix(key).rpartition(".")
+        runs, arrivals = runs_table.c, arrivals_table.c
+        queries = [
+            sa.select(runs.run_id).where(runs.target == key),
+            sa.select(arrivals.key).where(arrivals.target == key),
+        ]
+        if stem and "/" not in scorer:
+            # A run without a target puts it beside its source, as <stem>.<style>.<ext>.
+            beside = runs.source.in_([stem + kind for kind in VIDEOS]) & runs.target.is_(None)
+            model = runs.model.endswith(f"{scorer}.onnx", autoescape=True)
+            made = beside & ((runs.style_name == scorer) | model)
+            queries.append(sa.select(runs.run_id).where(made))
+        with self._database.read() as connection:
+            return any(connection.execute(query.limit(1)).first() for query in queries)
+
+    def _sidecar(self, key: str) -> tuple[str, bytes] | None:
+        """Name and bytes of the TOML beside a video; None where there is none."""
+        name = without_suffix(key) + SIDECAR
+        with suppress(FileNotFoundError):
+            if look_up(self.media, name).bytes > MAX_SIDECAR_BYTES:
+                return name, b" " * (MAX_SIDECAR_BYTES + 1)
+            return name, self.media.get(name)
+        return None
+
+    def _over_older(self, asked: Submission) -> Submission:
+        """Let a new version's painting take the place of the older one's, and of nothing else."""
+        table = arrivals_table.c
+        query = sa.select(table.key).where(table.key == asked.source, table.target == asked.target)
+        with self._database.read() as connection:
+            ours = connection.execute(query.limit(1)).first() is not None
+        return replace(asked, options=asked.options | {"force": True}) if ours else asked
+
+    def _supersede(self, run: ServiceRun) -> None:
+        runs, arrivals = runs_table.c, arrivals_table.c
+        query = sa.select(runs.run_id).where(
+            runs.run_id == arrivals.run_id,
+            arrivals.key == run.source,
+            runs.state.in_(OPEN),
+            runs.run_id != run.run_id,
+        )
+        with self._database.read() as connection:
+            older = list(connection.scalars(query))
+        for run_id in older:
+            with suppress(Conflict, NotFound):  # it ended in this moment
+                self._runs.cancel(run_id)
+                log.info("run %s is cancelled: %r has a new version", run_id, run.source)
+
+    def _values(
+        self, entry: Entry, fate: Fate, *, run_id: str | None = None, target: str | None = None
+    ) -> dict[str, Any]:
+        return {"content": content_of(entry), "key": entry.key, "fate": fate, "run_id": run_id,
+                "target": target, "at": self.clock()}  # fmt: skip
+
+    def _insert(self) -> Any:
+        if self._database.is_sqlite:
+            from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+            return insert_sqlite(arrivals_table).on_conflict_do_nothing()
+        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
+        return insert_postgresql(arrivals_table).on_conflict_do_nothing()
+
+
+def look_up(media: Store, key: str) -> Entry:
+    """`Store.head`, for keys that strangers make up.
+
+    Raises:
+        FileNotFoundError: there is no such object, and on a disk there could be none.
+        RunFailed, RequestError: the store does not answer.
+    """
+    try:
+        return media.head(key)
+    except RunFailed:
+        # For a path below a file, and for a name over 255 bytes, disks have errors of their own.
+        if "://" in media.url or os.path.isfile(os.path.join(media.url, key)):  # noqa: PTH113, PTH118
+            raise
+        raise FileNotFoundError(f"there is no {key!r} in {media.url}") from None
+
+
+def content_of(entry: Entry) -> str:
+    """Name the version of an object: what `Submission.content` is for."""
+    return f"{entry.key}@{version_of(entry)}"
+
+
+def version_of(entry: Entry) -> str:
+    """The store's ETag without quotes; size and time where a store has none."""
+    return plain_etag(entry.etag) or f"{entry.bytes}-{entry.modified.timestamp():.6f}"

@@ -1,0 +1,216 @@
+"""Looking below a prefix again and again: what is complete, new and not ours becomes a run.
+
+An object is taken when two scans, at least `settle_s` apart, have found the same version of it, and
+its own structure does not say that a part is missing. Names of unfinished uploads and empty objects
+never are.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from impasto.errors import ImpastoError, LimitExceeded, RunFailed
+from impasto.service.records import Origin
+from impasto.service.triggers.arrivals import Arrivals, content_of
+from impasto.service.triggers.names import SIDECAR, STYLE_FOLDER, below, is_unfinished, suffix
+from impasto.service.triggers.rules import Rule
+from impasto.service.triggers.trigger_file import is_trigger_file, pull
+from impasto.service.triggers.whole import is_whole
+from impasto.stores import Entry
+
+log = logging.getLogger("impasto.service.triggers")
+
+_BATCH = 1000
+_MOST_FAULTS = 5
+"""In one scan, before it counts as the store's or the database's own."""
+_MOST_WAITING = 10_000
+"""Objects that may settle at a time, which bounds memory; the others are looked at later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long an object is left alone before it is taken."""
+
+    settle_s: float = 5.0
+    unfinished_s: float = 3600.0
+    """For one whose own structure says that a part is missing; after that its run may fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one look below a prefix gave."""
+
+    listed: int
+    waiting: int
+    """Objects that are new, and not taken yet."""
+    runs: tuple[str, ...]
+    """Ids of the runs that it made."""
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Waiting:
+    entry: Entry
+    since: float
+    """When this version was first seen."""
+
+
+class Watch:
+    """One prefix of the media store; for one thread.
+
+    Args:
+        arrivals: makes the runs.
+        prefix: without slashes around it; "" is the whole store.
+        rule_for: the rule about a key, or None.
+        origin: of the runs.
+        patience: before an object is taken.
+        stopping: whether to leave off, asked between batches.
+    """
+
+    def __init__(
+        self,
+        arrivals: Arrivals,
+        prefix: str,
+        rule_for: Callable[[str], Rule | None],
+        *,
+        origin: Origin = "watch",
+        patience: Patience | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.prefix = prefix
+        self._arrivals = arrivals
+        self._rule_for = rule_for
+        self._origin = origin
+        self._patience = patience or Patience()
+        self._stopping = stopping
+        self._quiet: set[int] = set()
+        """Hashes of versions that need no look: 100,000 of them take a few megabytes."""
+        self._waiting: dict[str, _Waiting] = {}
+        self._again: set[str] = set()
+        """Keys that were refused, and whose sidecar has changed since."""
+
+    def scan(self, now: float, *, newcomers: bool = True) -> Scan:
+        """List the prefix once, and make runs of what has settled.
+
+        Args:
+            now: seconds since the epoch, as Arrivals' clock has it.
+            newcomers: whether to begin with what was not there at the last scan.
+
+        Raises:
+            RunFailed, RequestError: a store or the database does not answer; scan again later.
+        """
+        began = time.perf_counter()
+        listed, quiet, seen = 0, set[int](), set[str]()
+        for batch in _batches(self._arrivals.media.list(self.prefix)):
+            if self._stopping():
+                return Scan(listed, len(self._waiting), (), time.perf_counter() - began)
+            listed += len(batch)
+            self._look(batch, now if newcomers else None, quiet, seen)
+        self._quiet = quiet
+        self._again.clear()
+        for key in self._waiting.keys() - seen:  # gone, or dealt with by another process
+            del self._waiting[key]
+        runs = self._take(now)
+        return Scan(listed, len(self._waiting), tuple(runs), time.perf_counter() - began)
+
+    def skip_all(self) -> int:
+        """Leave everything that is there alone, now and later; return how many they are."""
+        count = 0
+        for batch in _batches(self._arrivals.media.list(self.prefix)):
+            self._arrivals.remember(batch, "there_before")
+            count += len(batch)
+        return count
+
+    def _look(self, batch: list[Entry], now: float | None, quiet: set[int], seen: set[str]) -> None:
+        """Sort a batch of a listing into what needs no look, and what waits to settle."""
+        fresh: dict[str, tuple[int, Entry]] = {}
+        for entry in batch:
+            mark = hash((entry.key, entry.etag, entry.bytes, entry.modified))
+            if (mark in self._quiet and entry.key not in self._again) or self._is_nothing(entry):
+                quiet.add(mark)
+            else:
+                fresh[content_of(entry)] = mark, entry
+        known = self._arrivals.known(fresh.keys())
+        for content, (mark, entry) in fresh.items():
+            if content in known:
+                quiet.add(mark)
+                continue
+            seen.add(entry.key)
+            before = self._waiting.get(entry.key)
+            if before is not None and content_of(before.entry) == content:
+                before.entry = entry
+            elif now is not None and (before or len(self._waiting) < _MOST_WAITING):
+                self._waiting[entry.key] = _Waiting(entry, now)
+
+    def _is_nothing(self, entry: Entry) -> bool:
+        """Whether this version of an object can't mean anything to us."""
+        if entry.bytes == 0 or is_unfinished(entry.key):
+            return True
+        if is_trigger_file(entry.key) or suffix(entry.key) == SIDECAR:
+            return False
+        inside = below(self.prefix, entry.key) or ""
+        return STYLE_FOLDER in inside.split("/")[:-1] or self._rule_for(entry.key) is None
+
+    def _take(self, now: float) -> list[str]:
+        """Make runs of what has settled; sidecars go before the videos that they stand beside."""
+        patience, settled = self._patience, list[Entry]()
+        for waiting in self._waiting.values():
+            age_s = now - waiting.since
+            if age_s <= 0 or age_s < patience.settle_s:
+                continue
+            if age_s >= patience.unfinished_s or self._is_whole(waiting.entry):
+                settled.append(waiting.entry)
+        made: list[str] = []
+        sated: set[str] = set()
+        faults = 0
+        for entry in sorted(settled, key=lambda entry: suffix(entry.key) != SIDECAR):
+            rule = self._rule_for(entry.key)
+            user = rule.user if rule is not None else ""
+            if self._stopping() or user in sated:
+                continue
+            try:
+                made += self._deal(entry, rule)
+            except LimitExceeded as error:  # the other users' videos needn't wait for that
+                log.warning("no more runs for %s now: %s", user, error)
+                sated.add(user)
+                continue
+            except FileNotFoundError:  # gone since it was listed
+                pass
+            except Exception as error:  # one object that nobody can read must not stop all
+                faults += 1
+                if faults >= _MOST_FAULTS:
+                    raise
+                surprise = not isinstance(error, ImpastoError)
+                log.warning("%r is tried later: %s", entry.key, error, exc_info=surprise)
+                continue
+            self._waiting.pop(entry.key, None)
+        return made
+
+    def _deal(self, entry: Entry, rule: Rule | None) -> Iterable[str]:
+        arrivals = self._arrivals
+        if suffix(entry.key) == SIDECAR:
+            self._again |= arrivals.reconsider(entry)
+            return ()
+        if is_trigger_file(entry.key):
+            admitted = pull(arrivals, entry)
+        else:
+            assert rule is not None
+            admitted = arrivals.admit(entry, rule, origin=self._origin)
+        return [admitted.run_id] if admitted.run_id is not None and admitted.new else ()
+
+    def _is_whole(self, entry: Entry) -> bool:
+        def read(start: int, stop: int) -> bytes:
+            return self._arrivals.media.get_range(entry.key, start, stop, etag=entry.etag)
+
+        try:
+            return is_whole(read, entry.bytes)
+        except (FileNotFoundError, RunFailed):  # it changed, or its store is troubled: later
+            return False
+
+
+def _batches(entries: Iterable[Entry]) -> Generator[list[Entry]]:
+    left = iter(entries)
+    while batch := list(islice(left, _BATCH)):
+        yield batch
