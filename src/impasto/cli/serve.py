@@ -1,5 +1,6 @@
 """impasto serve: runs for many, from a watched store and over HTTP."""
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import Annotated
@@ -45,11 +46,9 @@ def serve(
     """Serve runs to many users: over HTTP, and from a watched prefix of the media store."""
     if (watch is None) != (style is None):
         raise RequestError("--watch PREFIX and --style NAME go together")
-    try:
-        import dbos  # noqa: F401 - to say what is missing before anything begins
-        import fastapi  # noqa: F401
-    except ImportError:
-        raise RequestError("serve needs: pip install 'impasto[serve]'") from None
+    for package in ("dbos", "fastapi", "sqlalchemy", "uvicorn"):
+        if importlib.util.find_spec(package) is None:
+            raise RequestError(f"serve needs: pip install 'impasto[serve]' ({package} is missing)")
     from impasto.service.serve import serve as run
     from impasto.service.settings import read_settings
 

@@ -96,8 +96,8 @@ def _open(settings: ServeSettings, core: Settings, database: Database) -> Servic
         core=core,
         database=database,
         runs=Runs(database, settings.quota),
-        media=open_store(settings.media),
-        system=open_store(settings.system),
+        media=open_store(settings.media, core.access),
+        system=open_store(settings.system, core.access),
     )
 
 

@@ -45,10 +45,10 @@ class Service:
         return self.runs.submit(submission)
 
     def _size(self, path: str) -> int:
-        for entry in self.media.list(path.rpartition("/")[0]):
-            if entry.key == path:
-                return entry.bytes
-        raise RequestError(f"there is no {path!r} in the media store")
+        try:
+            return self.media.head(path).bytes
+        except FileNotFoundError:
+            raise RequestError(f"there is no {path!r} in the media store") from None
 
     def _check_style(self, submission: Submission) -> None:
         from impasto.styles import read_style
