@@ -60,7 +60,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
-    made = []
+    made: list[tuple[Jobs, Database]] = []
 
     def build(command: tuple[str, ...] = _FAKE, *, wall_s: float | None = None,
               keep_warm_s: float = 0.0, **limits: int) -> Bench:  # fmt: skip
