@@ -29,9 +29,8 @@ def create_app(backend: Backend) -> FastAPI:
     followers = Followers(backend.service.runs)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        yield
-        followers.close()
+    async def lifespan(_: FastAPI) -> AsyncGenerator[dict[str, Followers]]:
+        yield {"followers": followers}  # each request's state has it, and so has the server
 
     app = FastAPI(
         title="Impasto",
@@ -46,7 +45,6 @@ def create_app(backend: Backend) -> FastAPI:
     )
     app.state.backend = backend
     app.state.metrics = metrics
-    app.state.followers = followers
     install(app)
     scraped = system.open_metrics if backend.open_metrics else system.closed_metrics
     for router in (

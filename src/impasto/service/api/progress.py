@@ -43,7 +43,7 @@ async def follow_run(
     progress; `data` is JSON, with `at`, the moment in seconds since the epoch. Where nothing
     happens a comment comes every 15 seconds.
     """
-    followers: Followers = request.app.state.followers
+    followers: Followers = request.state.followers
     async for event in followers.follow(run_id, after=int(last_event_id or 0)):
         yield ServerSentEvent(
             data={"at": event.at, **event.data}, event=event.kind, id=str(event.id)

@@ -19,8 +19,8 @@ _CONNECTIONS = 2000
 _END_S = 10
 
 
-class BoundedHead(H11Protocol):
-    """HTTP/1.1 whose request heads must come in time; uvicorn by itself waits for ever."""
+class Protocol(H11Protocol):
+    """HTTP/1.1 that does not wait for ever: for the head of a request, or for followers to go."""
 
     head_s = HEAD_S
     _due: asyncio.TimerHandle | None = None
@@ -42,6 +42,11 @@ class BoundedHead(H11Protocol):
         """Forget the wait."""
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """End the streams first: the server stops when every answer is whole, and only then."""
+        self.app_state["followers"].close()
+        super().shutdown()
 
     def _wait(self) -> None:
         self._due = self.loop.call_later(self.head_s, self.transport.close)
@@ -78,7 +83,7 @@ def configure(
         app,
         host=host,
         port=port,
-        http=BoundedHead,
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,
