@@ -35,7 +35,6 @@ class Edge:
         app: everything else.
         larger: path → bytes, for the paths whose bodies may be larger than `BODY_BYTES`.
         allowed_hosts: names that a Host header may have; any where empty.
-        silence_s: longest pause within a body.
     """
 
     def __init__(
@@ -44,12 +43,10 @@ class Edge:
         *,
         larger: dict[str, int],
         allowed_hosts: tuple[str, ...] = (),
-        silence_s: float = SILENCE_S,
     ) -> None:
         self._app = app
         self._larger = larger
         self._allowed_hosts = frozenset(name.lower() for name in allowed_hosts)
-        self._silence_s = silence_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -102,7 +99,7 @@ class Edge:
             if whole:  # what comes now is the end of the connection, however late
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), self._silence_s)
+                message = await asyncio.wait_for(receive(), SILENCE_S)
             except TimeoutError:
                 raise HTTPException(408, "the body did not arrive in time", _CLOSE) from None
             if message["type"] == "http.request":
