@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 import hostile_media
 import media_maker
 import media_table
+import servers
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +45,17 @@ def clips() -> Path:
     if folder is None:
         pytest.skip("no real clips: set IMPASTO_DATA to a folder that holds clips/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Azurite]:
+    """Azure's storage emulator, with two accounts; skips where it is absent."""
+    with servers.azurite(tmp_path_factory.mktemp("azurite")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def buckets() -> Iterator[servers.S3]:
+    """S3 as moto has it, with IAM enforced."""
+    with servers.s3() as server:
+        yield server

@@ -16,6 +16,7 @@ from frame_mark import Picture, read_frame_mark
 from impasto.records import Event, Report, Settings
 from impasto.request import Options
 from impasto.run import ignore, score
+from impasto.stores import Place
 from media_table import FrameMark
 
 PLAIN = Options(engine="inline", precision="f32", chunk_frames=7)
@@ -45,10 +46,10 @@ def model_in(folder: Path, data: bytes | None = None) -> Path:
 
 
 def paint(
-    source: Path,
+    source: Place,
     folder: Path,
     *,
-    target: Path | None = None,
+    target: Place | None = None,
     options: Options = PLAIN,
     on_event: Callable[[Event], None] = ignore,
 ) -> Report:

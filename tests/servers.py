@@ -8,8 +8,10 @@ import os
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -179,3 +181,52 @@ def _await(server: subprocess.Popen[bytes], port: int) -> None:
             return
         time.sleep(0.1)
     pytest.fail(f"{server.args!r} does not listen")
+
+
+@dataclass(slots=True)
+class Counted:
+    """A port that passes everything on to another, and counts what comes back."""
+
+    port: int = 0
+    received: int = 0
+    """Bytes that the server has sent, headers and all."""
+
+
+@contextlib.contextmanager
+def counting(server_port: int) -> Iterator[Counted]:
+    """Stand between a client and a server on loopback."""
+    counted = Counted()
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection(("127.0.0.1", server_port)) as server:
+                client: socket.socket = self.request
+                passing = threading.Thread(target=_pass_on, args=(client, server), daemon=True)
+                passing.start()
+                with contextlib.suppress(OSError):
+                    while data := server.recv(1 << 16):
+                        counted.received += len(data)
+                        client.sendall(data)
+                _hang_up(client)
+                passing.join()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as proxy:
+        proxy.daemon_threads = True
+        counted.port = proxy.server_address[1]
+        thread = threading.Thread(target=proxy.serve_forever, daemon=True)
+        thread.start()
+        yield counted
+        proxy.shutdown()
+        thread.join()
+
+
+def _pass_on(client: socket.socket, server: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := client.recv(1 << 16):
+            server.sendall(data)
+    _hang_up(server)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

@@ -312,11 +312,11 @@ def test_probe_prints_what_the_contract_names(
 
 
 def test_a_file_url_is_a_path_and_a_foreign_one_is_refused() -> None:
-    assert options.local_path("file:///a%20b/c.mp4") == Path("/a b/c.mp4")
-    assert options.local_path("a b.mp4") == Path("a b.mp4")
-    for url in ("http://host/a.mp4", "file://host/a.mp4", "s3://b/k"):
-        with pytest.raises(RequestError, match="not on this machine"):
-            options.local_path(url)
+    assert options.locate("file:///a%20b/c.mp4") == Path("/a b/c.mp4")
+    assert options.locate("a b.mp4") == Path("a b.mp4")
+    for url in ("http://host/a.mp4", "file://host/a.mp4", "ftp://host/a.mp4"):
+        with pytest.raises(RequestError, match=r"is not on this machine|is not a place"):
+            options.locate(url)
 
 
 def put_run(store: FakeStore, run_id: str, *, finished: bool, age_days: float = 0) -> None:

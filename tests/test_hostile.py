@@ -20,12 +20,14 @@ from impasto.errors import RequestError, SourceRefused
 from impasto.media.probe import probe
 from impasto.media.verify import verify
 from impasto.records import Limits
+from impasto.stores import locate, open_store
 from painting import PLAIN, PRINT_PEAK_MB, paint, watch
 
 Hostile = Callable[..., Path]
 Media = Callable[[str], Path]
 
 _REFUSED = [one for one in hostile_media.HOSTILE if one.name != "lying_size"]
+_OBJECTS = [one for one in _REFUSED if one.name != "directory"]  # which a store has none of
 _SAYS = {
     "directory": "is not a file",
     "sound_only": "has no video stream",
@@ -65,6 +67,33 @@ def test_a_hostile_file_is_refused_in_one_line(
     assert path.name in str(refusal.value)
     assert not port[1].is_set()
     assert not list(tmp_path.glob("*.identity.*"))
+
+
+@pytest.mark.parametrize("one", _OBJECTS, ids=lambda one: one.name)
+def test_a_hostile_file_is_refused_by_url_too(
+    one: hostile_media.HostileFile, hostile: Hostile, tmp_path: Path, port: tuple[int, Event]
+) -> None:
+    path = hostile(one.name, port=port[0])
+    store = open_store(f"memory://hostile-{one.name}/in")
+    for beside in tmp_path.iterdir():
+        if beside.is_file():
+            store.put(beside.name, beside.read_bytes())
+    film = locate(f"{store.url}/{path.name}")
+    with pytest.raises(SourceRefused, match=_SAYS.get(one.name, "is not a video")) as refusal:
+        paint(film, tmp_path / "work")
+    assert "\n" not in str(refusal.value)
+    assert str(film) in str(refusal.value)
+    assert not port[1].is_set()
+    assert len(list(store.list())) == sum(beside.is_file() for beside in tmp_path.iterdir())
+
+
+def test_a_url_can_not_make_a_reader_follow_names(hostile: Hostile, tmp_path: Path) -> None:
+    """A playlist from a store, with the bait where its name would lead on this machine."""
+    path = hostile("concat_script")
+    store = open_store(f"memory://names{tmp_path}")
+    store.put(path.name, path.read_bytes())
+    with pytest.raises(SourceRefused, match="is not a video"):
+        probe(locate(f"{store.url}/{path.name}"))
 
 
 def test_a_lying_size_is_refused_or_read_at_its_true_size(hostile: Hostile) -> None:

@@ -16,28 +16,16 @@ from typing import Any
 
 import pytest
 
-from impasto.access import Access, covers, find_access, needed
+from impasto.access import Access, covers, find_access
 from impasto.accounts import load_access
 from impasto.config import load_settings
 from impasto.errors import ImpastoError, RequestError, RunFailed
-from impasto.stores import Store, StoredFile, locate, open_store
+from impasto.stores import Store, StoredFile, handed, locate, open_store
 from impasto.stores import store as store_module
-from servers import S3, Azurite, azurite, free_port, s3
+from servers import S3, Azurite, free_port
 
 _BIG = os.urandom(17 << 20)
 """More than one request takes."""
-
-
-@pytest.fixture(scope="module")
-def blobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    with azurite(tmp_path_factory.mktemp("azurite")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def buckets() -> Iterator[S3]:
-    with s3() as server:
-        yield server
 
 
 _names = itertools.count()
@@ -530,6 +518,13 @@ def test_a_key_that_is_none_is_refused_without_being_shown(blobs: Azurite) -> No
     assert "can't write" in _refusal(lambda: store.put("a", b""), "SECRET")
 
 
+def test_a_worker_is_handed_what_opens_its_stores_and_no_more(tmp_path: Path) -> None:
+    known = [Access(url=f"az://{name}", account="a", key="c2VjcmV0") for name in ("x1", "x2", "x3")]
+    film, work = locate("az://x1/in/a.mp4", known), open_store("az://x2", known)
+    assert handed(film, work, film, tmp_path) == (known[0], known[1])
+    assert handed(open_store(str(tmp_path))) == ()
+
+
 # --- credentials ------------------------------------------------------------------------------
 
 
@@ -545,8 +540,6 @@ def test_the_longest_url_counts() -> None:
         assert access.url == found
     assert find_access("s3://films", known) is None
     assert covers("az://media", "az://media")
-    both = needed(["az://media/a", "az://media/b", "/a/folder"], known)
-    assert [access.url for access in both] == ["az://media"]
 
 
 def test_two_accounts_come_from_one_file(tmp_path: Path) -> None:

@@ -58,9 +58,3 @@ def find_access(url: str, known: Iterable[Access]) -> Access | None:
     """The access with the longest URL that `url` lies below; None where there is none."""
     fitting = [access for access in known if covers(access.url, url)]
     return max(fitting, key=lambda access: len(access.url), default=None)
-
-
-def needed(urls: Iterable[str], known: Iterable[Access]) -> tuple[Access, ...]:
-    """Those that open `urls`, and no others: what a worker is handed."""
-    found = (find_access(url, known) for url in urls)
-    return tuple(dict.fromkeys(access for access in found if access is not None))

@@ -34,6 +34,7 @@ from impasto.records import Check, Event, Noted, Precision, Report, ScorerSpec, 
 from impasto.request import Options, select_frames, target_size
 from impasto.runtimes.openvino import best_precision
 from impasto.scorers import open_scorer as _open_scorer
+from impasto.stores import Place, locate
 from impasto.styles import Blend, find_style
 from impasto.train.paintings import is_painting, learn_painting
 
@@ -41,10 +42,10 @@ __all__ = ["Options", "open_scorer", "plan", "probe", "score", "stylize", "verif
 
 
 def stylize(
-    source: str | Path,
+    source: str | Place,
     *,
     style: str | Blend,
-    target: str | Path | None = None,
+    target: str | Place | None = None,
     options: Options | None = None,
     settings: Settings | None = None,
     on_event: Callable[[Event], None] = run.ignore,
@@ -52,7 +53,7 @@ def stylize(
     """Paint a video in a style, and prove that nothing was lost.
 
     Args:
-        source: the video, or a picture.
+        source: path or URL of the video, or of a picture.
         style: name of a shipped or own style, or a blend of several: {"a": 0.7, "b": 0.3}. Its
             weights are divided by their sum. The path of a picture of any painting is learned at
             first use, from frames of the source.
@@ -76,12 +77,12 @@ def stylize(
         if isinstance(chosen, str) and options.method == "network" and is_painting(chosen):
             refuse_knobs(options)  # now, not after the minutes that learning takes
             if target is not None:
-                refuse(Path(target), force=options.force)
+                refuse(locate(target, settings.access), force=options.force)
             chosen = learn_painting(
                 Path(chosen),
                 quality=options.quality,
                 settings=settings,
-                source=Path(source),
+                source=locate(source, settings.access),
                 today=dt.datetime.now(dt.UTC).date(),
                 report=lambda line: on_event(Noted(line)),
             )
@@ -98,10 +99,10 @@ def stylize(
 
 
 def score(
-    source: str | Path,
+    source: str | Place,
     *,
     model: str | Path,
-    target: str | Path | None = None,
+    target: str | Place | None = None,
     options: Options | None = None,
     settings: Settings | None = None,
     on_event: Callable[[Event], None] = run.ignore,
@@ -109,7 +110,7 @@ def score(
     """Run any network, frames → frames, over a video; otherwise as `stylize`.
 
     Args:
-        source: the video.
+        source: path or URL of the video.
         model: an ONNX file with one input and one output, float [N, 3, H, W], RGB, 0..255.
         target: as in `stylize`, and so are the others.
         options: everything else, as on the command line.
@@ -134,18 +135,19 @@ def score(
     return together(paint, options.engine, options.workers, settings.surroundings.ranks)
 
 
-def probe(source: str | Path, *, settings: Settings | None = None) -> Source:
+def probe(source: str | Place, *, settings: Settings | None = None) -> Source:
     """Decode a video from end to end and return what it holds, its frame ledger above all.
 
     Raises:
         SourceRefused: not a video that Impasto opens, or beyond a limit.
     """
-    return _probe(Path(source), (settings or load_settings(os.environ)).limits)
+    settings = settings or load_settings(os.environ)
+    return _probe(locate(source, settings.access), settings.limits)
 
 
 def verify(
-    source: str | Path,
-    target: str | Path,
+    source: str | Place,
+    target: str | Place,
     *,
     start: str | None = None,
     end: str | None = None,
@@ -166,12 +168,14 @@ def verify(
         SourceRefused: one of them is not a video that Impasto opens.
         RequestError: a time or a size that can't be read.
     """
-    limits = (settings or load_settings(os.environ)).limits
-    probed = _probe(Path(source), limits)
+    settings = settings or load_settings(os.environ)
+    original, made = locate(source, settings.access), locate(target, settings.access)
+    limits = settings.limits
+    probed = _probe(original, limits)
     first, stop = select_frames(probed.ledger, start, end)
     width, height = target_size(probed, size)
     expect = Expectation(start=first, stop=stop, width=width, height=height)
-    return _verify(Path(source), Path(target), source=probed, expect=expect, limits=limits)
+    return _verify(original, made, source=probed, expect=expect, limits=limits)
 
 
 def open_scorer(

@@ -3,7 +3,6 @@
 import math
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from impasto.errors import RequestError
 from impasto.fleet import Bill, Fleet, Price, Tail, Work, best_chunk_frames, best_tail, bill
@@ -12,6 +11,7 @@ from impasto.plan import plan_chunks
 from impasto.records import Ledger, Settings, Source, Spec
 from impasto.request import Options, Request, resolve, scorer_spec
 from impasto.settle import settle_precision
+from impasto.stores import Place, locate
 from impasto.styles import Blend, find_style
 from impasto.trial import Trial, try_out
 
@@ -103,12 +103,12 @@ class Estimate:
 
 
 def estimate(
-    source: str | Path, *, style: str | Blend, options: Options, settings: Settings, terms: Terms
+    source: str | Place, *, style: str | Blend, options: Options, settings: Settings, terms: Terms
 ) -> Estimate:
     """Probe the source, score a few of its frames here, and compute the rest.
 
     Args:
-        source: the video.
+        source: path or URL of the video.
         style: as in `stylize`.
         options: of the run; its target may exist.
         settings: folders and limits.
@@ -120,7 +120,7 @@ def estimate(
         RunFailed: the trial failed.
     """
     terms.check()
-    path = Path(source)
+    path = locate(source, settings.access)
     found, model = find_style(style, options.quality, user_styles=settings.user_styles)
     scorer = scorer_spec(found.name, model, options)
     began = time.perf_counter()

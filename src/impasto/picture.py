@@ -32,6 +32,7 @@ from impasto.request import Request, refuse_device, software, target_size
 from impasto.scorers import open_scorer, psnr_db
 from impasto.scorers.optimise import check_frames
 from impasto.settle import choose_precision
+from impasto.stores import Place
 from impasto.worker import peak_memory_mb, worker_name
 
 _ENCODERS = {".png": encode_png, ".jpg": encode_jpeg, ".jpeg": encode_jpeg}
@@ -114,7 +115,7 @@ def paint_picture(
     )
 
 
-def _target(request: Request) -> Path:
+def _target(request: Request) -> Place:
     """Choose the target's path.
 
     Raises:

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from impasto.records import Frames, ScorerSpec, Settings, Source
 from impasto.request import select_frames
 from impasto.runtimes.openvino import best_precision
 from impasto.scorers import open_scorer
+from impasto.stores import Place, locate
 from impasto.styles import DEFAULT_QUALITY, Blend, find_style
 
 _SHEET_WIDTH = 1840
@@ -45,11 +45,11 @@ class PreviewReport:
 
 
 def preview(
-    source: str | Path,
+    source: str | Place,
     *,
     styles: Sequence[str | Blend],
     strengths: Sequence[float],
-    target: Path,
+    target: str | Place,
     settings: Settings,
     quality: str = DEFAULT_QUALITY,
     frames: int = 3,
@@ -62,7 +62,7 @@ def preview(
     network's strokes have a size in pixels, and made smaller afterwards.
 
     Args:
-        source: the video.
+        source: path or URL of the video.
         styles: names of shipped or own styles, or blends of them.
         strengths: 0 is the source, 1 the full style.
         target: the PNG file.
@@ -77,11 +77,11 @@ def preview(
             or the target exists.
     """
     _check(styles, strengths, frames)
+    path, target = locate(source, settings.access), locate(target, settings.access)
     if target.suffix.lower() != ".png":
         raise RequestError(f"a contact sheet is a .png file, got {str(target)!r}")
     found = [find_style(each, quality, user_styles=settings.user_styles) for each in styles]
     names = [style.name for style, _ in found]
-    path = Path(source)
     refuse_source(target, path)
     with publishing(target, force=force) as unfinished:
         probed = probe(path, settings.limits)
@@ -106,7 +106,9 @@ def preview(
     )
 
 
-def read_pictures(path: Path, source: Source, indices: Sequence[int], settings: Settings) -> Frames:
+def read_pictures(
+    path: Place, source: Source, indices: Sequence[int], settings: Settings
+) -> Frames:
     """Return frames of `source`, ledger indices in rising order, upright, as (N, H, W, 3)."""
     to_rgb = RgbReader(source, width=source.display_width, height=source.display_height)
     with FrameReader(path, source, limits=settings.limits) as reader:
@@ -157,7 +159,7 @@ def _time_s(source: Source, index: int) -> Fraction:
 
 
 def _lay_out(
-    path: Path,
+    path: Place,
     source: Source,
     times_s: Sequence[Fraction],
     pictures: Frames,

@@ -1,7 +1,8 @@
-"""The seams: what a scorer and an engine look like to the rest."""
+"""The seams: what a scorer, an engine and a file elsewhere look like to the rest."""
 
 from collections.abc import Callable, Generator, Iterable
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from impasto.records import Chunk, Frames, Outcome, Progress, Task
 
@@ -73,3 +74,44 @@ class Engine(Protocol):
                 outcome, and may be given to another call.
         """
         ...
+
+
+class RemoteFile(Protocol):
+    """A file that is not on this machine; `str` names it. It is read by range and written whole.
+
+    A failing store raises RunFailed, or RequestError where it refuses the credentials.
+    """
+
+    @property
+    def suffix(self) -> str:
+        """The end of its name, such as ".mp4"."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes. Raises FileNotFoundError when it is not there."""
+        ...
+
+    def open(self) -> BinaryIO:
+        """Open it for reading; it has no name, which FFmpeg could follow. Raises as `size` does."""
+        ...
+
+    def sha256(self) -> str:
+        """Digest of its bytes, in hexadecimal; what was read in order is not read again."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether it is there now."""
+        ...
+
+    def put(self, file: Path, *, force: bool) -> None:
+        """Make it of a local file; nobody sees it before it is whole.
+
+        Raises:
+            RequestError: it is there already, and `force` is not given.
+        """
+        ...
+
+
+File = Path | RemoteFile
+"""What media are read from and written to."""

@@ -266,6 +266,8 @@ class Task:
     run_id: str
     source: str  # path or URL
     system: str
+    etag: str = ""
+    """Of a source in a store: what is read of it must be of this content."""
     device: str = "cpu"
     streams: int = 0
     """Frames scored at the same time, one core each; 0 takes every core."""

@@ -17,6 +17,7 @@ from impasto.records import Codec, Encode, Ledger, Limits, PixelScale, ScorerSpe
 from impasto.runtimes import cpu, onnx_file
 from impasto.scorers.optimise import check_frames
 from impasto.scorers.optimise import software as optimising_software
+from impasto.stores import Place, address
 
 _MAX_SIDE = 16384
 _OPTIMISED_FRAMES = 12
@@ -82,8 +83,8 @@ class Options:
 class Request:
     """A run as it was asked for."""
 
-    source: Path
-    target: Path | None
+    source: Place
+    target: Place | None
     scorer: ScorerSpec
     asked: dict[str, Any]
     """{"style": name or weights} or {"model": path}, as given, to ask again on resume."""
@@ -95,7 +96,7 @@ class Resolved:
     """A request with every open question settled against its source."""
 
     spec: Spec
-    target: Path
+    target: Place
     force: bool
     notes: tuple[str, ...]
 
@@ -188,7 +189,7 @@ def read_model(path: Path) -> bytes:
         raise RequestError(f"can't read the model {str(path)!r}: {error.strerror}") from error
 
 
-def _target(request: Request, source: Source) -> tuple[Path, Codec, list[str]]:
+def _target(request: Request, source: Source) -> tuple[Place, Codec, list[str]]:
     """Choose the target's path and codec, and say where that differs from the plain wish."""
     wished = request.options.codec
     if request.target is not None:
@@ -217,7 +218,7 @@ def _target(request: Request, source: Source) -> tuple[Path, Codec, list[str]]:
     return target, codec, notes
 
 
-def _way_out(source: Source, target: Path, codec: Codec) -> str:
+def _way_out(source: Source, target: Place, codec: Codec) -> str:
     for suffix in MUXERS:
         other = target.with_suffix(suffix)
         if not _problems(source, other, codec):
@@ -229,7 +230,7 @@ def _usual_codec(suffix: str) -> Codec:
     return "vp9" if suffix.lower() == ".webm" else "h264"
 
 
-def _problems(source: Source, target: Path, codec: Codec) -> list[str]:
+def _problems(source: Source, target: Place, codec: Codec) -> list[str]:
     problems = unsupported(source, target, codec)
     if codec in {"vp9", "av1"} and source.display_aspect != 1 and target.suffix.lower() != ".mp4":
         # These bitstreams have no aspect ratio, and PyAV can't set Matroska's display size.
@@ -237,7 +238,7 @@ def _problems(source: Source, target: Path, codec: Codec) -> list[str]:
     return problems
 
 
-def _aspect_problem(encode: Encode, target: Path) -> str | None:
+def _aspect_problem(encode: Encode, target: Place) -> str | None:
     square = encode.sample_aspect_ratio == 1 or encode.codec not in {"vp9", "av1"}
     if square or target.suffix.lower() == ".mp4":
         return None
@@ -309,7 +310,7 @@ def parse_time(text: str) -> Fraction:
     return seconds
 
 
-def as_json(request: Request, target: Path) -> dict[str, Any]:
+def as_json(request: Request, target: Place) -> dict[str, Any]:
     """Return the request as it is kept beside its run, for `runs resume`."""
     from dataclasses import asdict
 
@@ -317,8 +318,8 @@ def as_json(request: Request, target: Path) -> dict[str, Any]:
     if options["perceptual"] and Path(options["perceptual"]).is_file():  # or else a name
         options["perceptual"] = str(Path(options["perceptual"]).absolute())
     return {
-        "source": str(request.source.absolute()),
-        "target": str(target.absolute()),
+        "source": address(request.source),
+        "target": address(target),
         **request.asked,
         "options": options,
     }

@@ -9,10 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from impasto.access import needed
 from impasto.attempts import Attempts, Scored
 from impasto.engines import open_engine
-from impasto.errors import RunFailed
+from impasto.errors import RequestError, RunFailed
 from impasto.fleet import Cost, Fleet, cost_of, find_price
 from impasto.keys import from_json, run_id, segment_key, to_json
 from impasto.media.probe import file_digest, probe
@@ -42,7 +41,7 @@ from impasto.request import Options, Request, Resolved, as_json, read_model, res
 from impasto.runtimes.rehearse import rehearse
 from impasto.settle import chunk_notes, precision_notes, settle_plan
 from impasto.stopping import Stopping
-from impasto.stores import Store, open_store
+from impasto.stores import Place, Store, StoredFile, address, etag_of, handed, locate, open_store
 from impasto.styles import Blend, find_style
 from impasto.timesheet import Timesheet
 from impasto.worker import peak_memory_mb, worker_name
@@ -55,10 +54,10 @@ def ignore(_: Event) -> None:
 
 
 def stylize(
-    source: str | Path,
+    source: str | Place,
     *,
     style: str | Blend,
-    target: str | Path | None = None,
+    target: str | Place | None = None,
     options: Options | None = None,
     settings: Settings,
     on_event: Callable[[Event], None] = ignore,
@@ -66,7 +65,7 @@ def stylize(
     """Paint a video in a style, and prove that nothing was lost.
 
     Args:
-        source: the video, or a picture.
+        source: path or URL of the video, or of a picture.
         style: name of a shipped or own style, or several names with their weights; with the method
             "optimise", path of a picture of the painting.
         target: where the painting goes; `<stem>.<style>.<ext>` beside the source when None.
@@ -95,10 +94,10 @@ def stylize(
 
 
 def score(
-    source: str | Path,
+    source: str | Place,
     *,
     model: str | Path,
-    target: str | Path | None = None,
+    target: str | Place | None = None,
     options: Options | None = None,
     settings: Settings,
     on_event: Callable[[Event], None] = ignore,
@@ -106,7 +105,7 @@ def score(
     """Run any network, frames → frames, over a video; otherwise as `stylize`.
 
     Args:
-        source: the video.
+        source: path or URL of the video.
         model: an ONNX file with one input and one output, float [N, 3, H, W], RGB.
         target: as in `stylize`.
         options: everything else.
@@ -126,16 +125,22 @@ def score(
 
 
 def _run(
-    source: str | Path,
+    source: str | Place,
     scorer: ScorerSpec,
     model: bytes,
-    target: str | Path | None,
+    target: str | Place | None,
     asked: dict[str, Any],
     options: Options,
     settings: Settings,
     on_event: Callable[[Event], None],
 ) -> Report:
-    request = Request(Path(source), Path(target) if target else None, scorer, asked, options)
+    request = Request(
+        locate(source, settings.access),
+        locate(target, settings.access) if target else None,
+        scorer,
+        asked,
+        options,
+    )
     if is_still(request.source):
         return paint_picture(request, model, settings, on_event)
     per_hour = find_price(options.price, settings.prices).per_hour if options.price else None
@@ -147,6 +152,7 @@ def _run(
         )
     )
     store = open_store(options.work or settings.system_store, settings.access)
+    _refuse_memory(engine, store.url, str(request.source))
     log = _Log(on_event)
     if request.target is not None:
         refuse(request.target, force=options.force)  # before the film is decoded
@@ -173,6 +179,15 @@ def _run(
     if not options.keep:
         run.forget_segments()
     return report
+
+
+def _refuse_memory(engine: Engine, *urls: str) -> None:
+    for url in urls:
+        if url.startswith("memory://") and engine.name != "inline":
+            raise RequestError(
+                f"{url} is in the memory of this process alone, and engine {engine.name!r} has "
+                "others; give --engine inline"
+            )
 
 
 def _fleet(engine: Engine, options: Options) -> Fleet:
@@ -254,11 +269,12 @@ class _Run:
     def _task(self) -> Task:
         return Task(
             run_id=self.id,
-            source=str(self.request.source.absolute()),
+            source=address(self.request.source),
+            etag=etag_of(self.request.source),
             system=self.store.url,
             limits=self.settings.limits,
             scheduled_events=self.settings.surroundings.scheduled_events,
-            access=needed([self.store.url], self.settings.access),
+            access=handed(self.request.source, self.store),
         )
 
     def _finished(self) -> dict[int, Done]:
@@ -321,9 +337,14 @@ class _Run:
             wrong = [f"{c.name}: {c.expected} became {c.found}" for c in checks if not c.ok]
             if wrong:
                 raise RunFailed(f"the target is not right ({'; '.join(wrong)}), so it was not kept")
-            if file_digest(source) != self.plan.source.digest:
+            if self._changed(source):
                 raise RunFailed(f"{str(source)!r} changed during the run; run again")
         return checks
+
+    def _changed(self, source: Place) -> bool:
+        if isinstance(source, StoredFile):  # all that was read had the etag of the probe
+            return source.changed()
+        return file_digest(source) != self.plan.source.digest
 
     def report(
         self,

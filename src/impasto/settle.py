@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -16,7 +15,7 @@ from impasto.plan import plan_chunks
 from impasto.records import Plan, Precision, ScorerSpec, Settings, Source, Spec
 from impasto.runtimes.openvino import best_precision, supported_precisions
 from impasto.scorers import gate_db
-from impasto.stores import Store
+from impasto.stores import Place, Store
 from impasto.trial import try_out
 from impasto.worker import model_key
 
@@ -28,7 +27,7 @@ def settle_plan(
     store: Store,
     spec: Spec,
     source: Source,
-    path: Path,
+    path: Place,
     model: bytes,
     settings: Settings,
     fleet: Fleet | None = None,
@@ -82,7 +81,7 @@ def settle_plan(
 def _fit(
     spec: Spec,
     source: Source,
-    path: Path,
+    path: Place,
     model: bytes,
     precision: Precision,
     settings: Settings,
@@ -104,7 +103,7 @@ def _fit(
 
 
 def settle_precision(
-    spec: Spec, source: Source, path: Path, model: bytes, settings: Settings
+    spec: Spec, source: Source, path: Place, model: bytes, settings: Settings
 ) -> tuple[Precision, float | None]:
     """Choose the precision, and prove it on the first frame that the run will score.
 

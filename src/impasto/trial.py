@@ -5,7 +5,6 @@ import tempfile
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import fmean
 
 from impasto.engines import open_engine
@@ -14,7 +13,7 @@ from impasto.keys import run_id, to_json
 from impasto.plan import seek_frame
 from impasto.records import Chunk, Done, Plan, Precision, Settings, Source, Spec, Task
 from impasto.runtimes.cpu import usable_cores
-from impasto.stores import open_store
+from impasto.stores import Place, address, etag_of, handed, open_store
 from impasto.worker import model_key
 
 _LEAST_CHUNK_S = 0.02
@@ -37,7 +36,7 @@ class Trial:
 
 
 def try_out(
-    path: Path,
+    path: Place,
     source: Source,
     spec: Spec,
     model: bytes,
@@ -88,7 +87,14 @@ def try_out(
         store = open_store(folder)
         store.put(model_key(spec.scorer), model)
         store.put(f"runs/{run_id(plan.spec)}/plan.json", to_json(plan))
-        task = Task(run_id(plan.spec), str(path.absolute()), store.url, limits=settings.limits)
+        task = Task(
+            run_id(plan.spec),
+            address(path),
+            store.url,
+            etag=etag_of(path),
+            limits=settings.limits,
+            access=handed(path),
+        )
         began = time.perf_counter()
         engine = open_engine("local", workers=workers, surroundings=settings.surroundings)
         with contextlib.closing(engine.map(task, chunks(), lambda _: None)) as outcomes:

@@ -30,7 +30,7 @@ from impasto.media.pixels import Picture, RgbReader, YuvWriter
 from impasto.protocols import Scorer, Sequential
 from impasto.records import Chunk, Done, Failed, Outcome, Plan, Progress, ScorerSpec, Task
 from impasto.scorers import open_scorer
-from impasto.stores import Store, open_store
+from impasto.stores import Store, locate, open_store
 
 T = TypeVar("T")
 _PROGRESS_EVERY_S = 0.2
@@ -113,6 +113,7 @@ class _Session:
 @lru_cache(maxsize=1)
 def _session(task: Task) -> _Session:
     store = open_store(task.system, task.access)
+    source = locate(task.source, task.access, etag=task.etag)
     plan = from_json(store.get(f"runs/{task.run_id}/plan.json"), Plan)
     encode, scorer = plan.spec.encode, plan.spec.scorer
     model = store.get(model_key(scorer))
@@ -129,7 +130,7 @@ def _session(task: Task) -> _Session:
     return _Session(
         store=store,
         plan=plan,
-        reader=FrameReader(Path(task.source), plan.source, limits=task.limits),
+        reader=FrameReader(source, plan.source, limits=task.limits),
         to_rgb=RgbReader(plan.source, width=encode.width, height=encode.height),
         to_yuv=YuvWriter(encode),
         scorer=opened,

@@ -17,7 +17,7 @@ from impasto.cli.options import (
     Json,
     Quiet,
     Source,
-    local_path,
+    locate,
     parse_blend,
     parse_chunk_frames,
     settings,
@@ -189,7 +189,7 @@ def estimate(
         device=device, precision=precision, chunk_frames=parse_chunk_frames(chunk_frames),
     )  # fmt: skip
     chosen = style if style is not None else parse_blend(blend or "")
-    found = compute(local_path(source), style=chosen, options=options, settings=around, terms=terms)
+    found = compute(locate(source), style=chosen, options=options, settings=around, terms=terms)
     if json:
         summary.print_json(found)
     elif not quiet:

@@ -3,9 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
 
 import typer
 
@@ -15,6 +13,7 @@ from impasto.records import Codec, Settings
 
 if TYPE_CHECKING:
     from impasto.request import Options
+    from impasto.stores import Place
 
 PICTURE, CUT, FILE, MACHINE, RUN = (
     "Picture", "Which frames", "Target file", "Where it runs", "How it runs",
@@ -22,7 +21,9 @@ PICTURE, CUT, FILE, MACHINE, RUN = (
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no summary.")]
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A video.", show_default=False)]
+Source = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="Path or URL of a video.", show_default=False)
+]
 Target = Annotated[
     str | None,
     typer.Option("-o", "--output", metavar="TARGET",
@@ -181,15 +182,12 @@ def settings() -> Settings:
     return load_settings(os.environ)
 
 
-def local_path(text: str) -> Path:
-    """The path that `text` names, given as one or as a file URL.
+def locate(text: str) -> "Place":
+    """The file that a path or URL names, with the configured credentials.
 
     Raises:
-        RequestError: it is a URL of another kind.
+        RequestError: a URL of another kind, or one that carries a secret.
     """
-    if "://" not in text:
-        return Path(text)
-    parts = urlsplit(text)
-    if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
-        raise RequestError(f"{text!r} is not on this machine: give a path or a file:/// URL")
-    return Path(unquote(parts.path))
+    from impasto.stores import locate as find
+
+    return find(text, settings().access)

@@ -19,7 +19,7 @@ from impasto.cli.options import (
     Quiet,
     Source,
     Target,
-    local_path,
+    locate,
     parse_blend,
     settings,
     with_flow,
@@ -35,6 +35,7 @@ from impasto.records import Check, Event, PixelScale, Report
 
 if TYPE_CHECKING:
     from impasto.request import Options
+    from impasto.stores import Place
 
 REPLACED = 3
 """Exit code: done, with frames that the policy replaced."""
@@ -134,7 +135,13 @@ def stylize(
 
 
 def _learned(
-    style: str, source: Path, target: Path | None, options: "Options", *, json: bool, quiet: bool
+    style: str,
+    source: "Place",
+    target: "Place | None",
+    options: "Options",
+    *,
+    json: bool,
+    quiet: bool,
 ) -> str:
     """A style's name as it is; for a painting, the name of what is learned of it at first use."""
     from impasto.painting import refuse_knobs
@@ -180,7 +187,7 @@ def stylize_again(
     from impasto import run
     from impasto.styles import name_of
 
-    video, result = local_path(source), local_path(target) if target else None
+    video, result = locate(source), locate(target) if target else None
 
     def begin() -> _Begun:
         chosen = style
@@ -200,7 +207,7 @@ def score_again(
     """Begin a score run, or go on with it."""
     from impasto import run
 
-    video, result = local_path(source), local_path(target) if target else None
+    video, result = locate(source), locate(target) if target else None
 
     def begin() -> _Begun:
         return Title(source, model.name), lambda on_event: run.score(
@@ -260,7 +267,7 @@ def _complain(line: str) -> None:
 def preview(
     source: Source,
     *,
-    target: Annotated[Path, typer.Option("-o", "--output", metavar="TARGET", help="A PNG file.")],
+    target: Annotated[str, typer.Option("-o", "--output", metavar="TARGET", help="A PNG file.")],
     styles: Annotated[
         str | None, typer.Option("--styles", metavar="A,B", help="Styles, one row each.")
     ] = None,
@@ -295,10 +302,11 @@ def preview(
         rows.append(parse_blend(blend))
     if not rows:
         raise RequestError("--styles names no style; see impasto styles list")
-    refuse(target, force=force)
+    sheet = locate(target)
+    refuse(sheet, force=force)
     made = make_sheet(
-        local_path(source), styles=rows, strengths=_strengths(strengths), frames=frames, at=at,
-        quality=quality, target=target, settings=settings(), force=force,
+        locate(source), styles=rows, strengths=_strengths(strengths), frames=frames, at=at,
+        quality=quality, target=sheet, settings=settings(), force=force,
     )  # fmt: skip
     if json:
         summary.print_json(made)
@@ -322,7 +330,7 @@ def compare(
     target: Made,
     *,
     video: Annotated[
-        Path, typer.Option("-o", "--output", metavar="VIDEO", help="Where the comparison goes.")
+        str, typer.Option("-o", "--output", metavar="VIDEO", help="Where the comparison goes.")
     ],
     start: Annotated[
         str | None, typer.Option("--start", metavar="TIME", help="Where a painted part begins.")
@@ -332,18 +340,19 @@ def compare(
     quiet: Quiet = False,
 ) -> int:
     """Show a source and its target side by side in one video."""
-    refuse(video, force=force)
+    out_file = locate(video)
+    refuse(out_file, force=force)
     from impasto.media.compare import compare as side_by_side
     from impasto.request import parse_time
 
     notes = side_by_side(
-        local_path(source), local_path(target), video, limits=settings().limits, force=force,
+        locate(source), locate(target), out_file, limits=settings().limits, force=force,
         start_s=None if start is None else parse_time(start),
     )  # fmt: skip
     if json:
-        summary.print_json({"target": str(video), "notes": notes})
+        summary.print_json({"target": video, "notes": notes})
     elif not quiet:
-        summary.say(out(), (clean(str(video)), "name"))
+        summary.say(out(), (clean(video), "name"))
         for note in notes:
             summary.say(out(), clean(note))
     return 0
@@ -367,12 +376,12 @@ def verify(
     from impasto.media.verify import verify as prove
     from impasto.request import select_frames, target_size
 
-    film, limits = local_path(source), settings().limits
+    film, limits = locate(source), settings().limits
     probed = examine(film, limits=limits)
     first, stop = select_frames(probed.ledger, start, end)
     width, height = target_size(probed, size)
     expect = Expectation(start=first, stop=stop, width=width, height=height)
-    found = prove(film, local_path(target), source=probed, expect=expect, limits=limits)
+    found = prove(film, locate(target), source=probed, expect=expect, limits=limits)
     ok = all(check.ok for check in found)
     if json:
         summary.print_json({"ok": ok, "checks": found})
@@ -389,7 +398,7 @@ def probe(source: Source, json: Json = False) -> int:
     """Show what a video is: frames, timing, colour, streams."""
     from impasto.media.probe import probe as examine
 
-    found = examine(local_path(source), limits=settings().limits)
+    found = examine(locate(source), limits=settings().limits)
     if json:
         summary.print_json(summary.source_facts(found))
     else:

@@ -5,7 +5,6 @@ from bisect import bisect_left
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -18,6 +17,7 @@ from impasto.media.probe import probe
 from impasto.media.publish import publishing, refuse_source
 from impasto.media.stitch import MUXERS, stitch, unsupported
 from impasto.plan import default_chunk_frames, plan_chunks
+from impasto.protocols import File
 from impasto.records import Limits, Plan, ScorerSpec, Source, Spec
 
 _DIVIDER_PX = 4
@@ -29,9 +29,9 @@ _WIDEST = 4096
 
 
 def compare(
-    source: Path,
-    target: Path,
-    out: Path,
+    source: File,
+    target: File,
+    out: File,
     *,
     start_s: Fraction | None = None,
     limits: Limits | None = None,
@@ -66,7 +66,7 @@ def compare(
         if problems := unsupported(left, out, "h264"):
             raise RequestError(
                 f"a {out.suffix or 'nameless'} file can't hold {', '.join(problems)}; "
-                f"try -o {str(out.with_suffix('.mkv'))!r}"
+                f"try -o {str(out).removesuffix(out.suffix) + '.mkv'!r}"
             )
         width, height = _panel(left, right)
         plan = _plan(left, width, height, start, start + len(right.ledger))
@@ -95,7 +95,7 @@ def compare(
 
 
 def _start(
-    left: Source, right: Source, start_s: Fraction | None, source: Path, target: Path
+    left: Source, right: Source, start_s: Fraction | None, source: File, target: File
 ) -> int:
     """Return the frame of the source that stands beside the target's first."""
     ledger, count = left.ledger, len(right.ledger)

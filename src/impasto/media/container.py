@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Generator
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 from av.container import InputContainer
@@ -10,6 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from impasto.errors import SourceRefused
+from impasto.protocols import File
 from impasto.records import Limits
 
 # A concat script or a playlist renamed to .mp4 would open other files and sockets: neither FFmpeg's
@@ -28,17 +30,24 @@ def _os_path(path: Path) -> str:
     return str(path.absolute())
 
 
+def opened(path: File) -> BinaryIO:
+    """Open a file's bytes, wherever they lie."""
+    return path.open("rb") if isinstance(path, Path) else path.open()
+
+
 @contextlib.contextmanager
-def open_source(path: Path, limits: Limits) -> Generator[InputContainer]:
+def open_source(path: File, limits: Limits) -> Generator[InputContainer]:
     """Open `path` for reading, with containers and protocols from an allow-list.
+
+    A file that is not on this machine is read by range, as far as it is asked for.
 
     Raises:
         SourceRefused: not there, not a video of a known container, or beyond a limit.
     """
     try:
         str(path).encode()
-        size = path.stat().st_size
-        regular = path.is_file()
+        size = path.stat().st_size if isinstance(path, Path) else path.size
+        regular = path.is_file() if isinstance(path, Path) else True
     except (OSError, ValueError) as error:
         raise SourceRefused(f"can't read {str(path)!r}: {reason(error)}") from error
     if not regular:
@@ -48,13 +57,7 @@ def open_source(path: Path, limits: Limits) -> Generator[InputContainer]:
             f"{str(path)!r} has {size} bytes, over the limit of {limits.max_bytes} (max_bytes)"
         )
     try:
-        container = av.open(
-            _os_path(path),
-            timeout=(_TIMEOUT_S, _TIMEOUT_S),
-            # find_stream_info decodes pictures by itself; this bounds what it may allocate.
-            options={"max_pixels": str(limits.max_pixels)},
-            container_options={"protocol_whitelist": "file", "format_whitelist": _DEMUXERS},
-        )
+        container = _open(path, limits)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise SourceRefused(
             f"{str(path)!r} is not a video that Impasto opens ({reason(error)}); "
@@ -69,13 +72,33 @@ def open_source(path: Path, limits: Limits) -> Generator[InputContainer]:
         yield container
 
 
-def picture_stream(container: InputContainer, limits: Limits) -> VideoStream:
+def _open(path: File, limits: Limits) -> InputContainer:
+    local = isinstance(path, Path)
+    return av.open(
+        _os_path(path) if isinstance(path, Path) else path.open(),
+        "r",
+        # An object's reads have time limits of their own.
+        timeout=(_TIMEOUT_S, _TIMEOUT_S) if local else None,
+        # find_stream_info decodes pictures by itself; this bounds what it may allocate.
+        options={"max_pixels": str(limits.max_pixels)},
+        container_options={
+            "protocol_whitelist": "file" if local else "none",
+            "format_whitelist": _DEMUXERS,
+        },
+    )
+
+
+def picture_stream(container: InputContainer, limits: Limits, name: str) -> VideoStream:
     """Return the video stream to paint: the default one, or else the first, never cover art.
+
+    Args:
+        container: as `open_source` gives it.
+        limits: of a picture and of the whole.
+        name: of the file, for the messages.
 
     Raises:
         SourceRefused: no such stream, a codec off the allow-list, or a picture beyond a limit.
     """
-    name = container.name
     candidates = [
         stream
         for stream in container.streams.video

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +11,7 @@ from impasto.errors import RunFailed
 from impasto.media.container import decode, open_source, picture_stream
 from impasto.media.probe import luma_checksum
 from impasto.plan import seek_frame
+from impasto.protocols import File
 from impasto.records import Limits, Source
 
 _FURTHER_BACK = 2
@@ -28,7 +28,7 @@ class FrameReader:
     thread, because concealment depends on both.
     """
 
-    def __init__(self, path: Path, source: Source, *, limits: Limits | None = None) -> None:
+    def __init__(self, path: File, source: Source, *, limits: Limits | None = None) -> None:
         self._path = path
         self._source = source
         self._limits = limits or Limits()
@@ -91,7 +91,7 @@ class FrameReader:
     def _seek(self, origin: int) -> None:
         self.close()
         container = self._opened.enter_context(open_source(self._path, self._limits))
-        stream = picture_stream(container, self._limits)
+        stream = picture_stream(container, self._limits, str(self._path))
         if origin > 0:
             container.seek(self._source.ledger.pts[origin], stream=stream)
         if self._source.damage:

@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from impasto.errors import SourceRefused
 from impasto.media.container import decode, open_source, picture_stream
+from impasto.protocols import File
 from impasto.records import Color, Ledger, Limits, Source, StreamInfo
 
 _MATRIX = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc",
@@ -42,34 +43,35 @@ COLOR_CODES = {
 _MAX_DAMAGE_LINES = 20
 
 
-def probe(path: Path, limits: Limits | None = None) -> Source:
+def probe(path: File, limits: Limits | None = None) -> Source:
     """Decode `path` from end to end and return what it holds.
 
     The whole file is decoded because nothing less is true: headers lie about frame counts, edit
     lists hide frames, and a damaged packet may or may not give a picture.
 
     Args:
-        path: a local file.
+        path: a local file, or one in a store.
         limits: what the file may ask for; the defaults when None.
 
     Raises:
         SourceRefused: not a video of a known container, no decodable frame, or beyond a limit.
     """
-    limits = limits or Limits()
+    limits, name = limits or Limits(), str(path)
     with open_source(path, limits) as container:
-        stream = picture_stream(container, limits)
-        found = _scan(container, stream, limits, threads=0)
+        stream = picture_stream(container, limits, name)
+        found = _scan(container, stream, limits, name, threads=0)
         streams = tuple(_describe(other) for other in container.streams)
         chapters = len(container.chapters())
     if found.damage_lines():
         # Error concealment depends on the thread count: workers will use one thread, so look again.
         with open_source(path, limits) as container:
-            found = _scan(container, picture_stream(container, limits), limits, threads=1)
+            stream = picture_stream(container, limits, name)
+            found = _scan(container, stream, limits, name, threads=1)
     frame, index = found.first, found.stream_index
     rotation, mirrored = orientation(frame)
     return Source(
         digest=file_digest(path),
-        bytes=path.stat().st_size,
+        bytes=path.stat().st_size if isinstance(path, Path) else path.size,
         container=found.container,
         video_index=index,
         codec=found.codec,
@@ -90,13 +92,13 @@ def probe(path: Path, limits: Limits | None = None) -> Source:
 class _Scan:
     """What one pass over the frames gathers."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+    def __init__(self, container: InputContainer, stream: VideoStream, name: str) -> None:
         self.container = container.format.name
         self.stream_index = stream.index
         self.codec = stream.codec_context.name.replace("libdav1d", "av1")
         self.sample_aspect_ratio = _shape(stream.sample_aspect_ratio)
         if stream.time_base is None or stream.time_base <= 0:
-            raise SourceRefused(f"{container.name!r} has a video stream without a time base")
+            raise SourceRefused(f"{name!r} has a video stream without a time base")
         self.time_base = stream.time_base
         self.fallback_duration = max(
             1, round(1 / ((stream.guessed_rate or Fraction(25)) * self.time_base))
@@ -186,24 +188,24 @@ class _Scan:
         return lines
 
 
-def _scan(container: InputContainer, stream: VideoStream, limits: Limits, *, threads: int) -> _Scan:
-    found = _Scan(container, stream)
+def _scan(
+    container: InputContainer, stream: VideoStream, limits: Limits, name: str, *, threads: int
+) -> _Scan:
+    found = _Scan(container, stream, name)
     frames = decode(
         container, stream, limits, found.damage, threads=threads, packet_pts=found.packet_pts
     )
     for frame in frames:
         if frame.width * frame.height > limits.max_pixels:
             raise SourceRefused(
-                f"{container.name!r} has a frame of {frame.width}x{frame.height}, over the limit "
+                f"{name!r} has a frame of {frame.width}x{frame.height}, over the limit "
                 f"of {limits.max_pixels} pixels (max_pixels)"
             )
         if len(found) >= limits.max_frames:
-            raise SourceRefused(
-                f"{container.name!r} has more than {limits.max_frames} frames (max_frames)"
-            )
+            raise SourceRefused(f"{name!r} has more than {limits.max_frames} frames (max_frames)")
         found.add(frame)
     if not len(found):
-        raise SourceRefused(f"{container.name!r} holds no frame that can be decoded")
+        raise SourceRefused(f"{name!r} holds no frame that can be decoded")
     found.settle()
     found.damage += found.pictureless()
     missing = _promised(container, stream) - found.pts[-1] * found.time_base
@@ -281,8 +283,10 @@ def orientation(frame: VideoFrame) -> tuple[int, bool]:
     return round(angle / 90) * 90 % 360, mirrored
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: File) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
+    if not isinstance(path, Path):
+        return path.sha256()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -2,21 +2,29 @@
 
 import contextlib
 import os
+import shutil
 import sys
+import tempfile
 import zlib
 from collections.abc import Generator
 from pathlib import Path
 
 from impasto.errors import OutOfSpace, RequestError, RunFailed
+from impasto.protocols import File, RemoteFile
 
 
-def refuse(target: Path, *, force: bool) -> None:
+def refuse(target: File, *, force: bool) -> None:
     """See that a file may be put at `target`.
 
     Raises:
-        RequestError: something is there and `force` is not given, or its folder is missing or
-            can't be written to.
+        RequestError: something is there and `force` is not given, its folder is missing or can't
+            be written to, or its store can't be looked into.
+        RunFailed: the store fails.
     """
+    if not isinstance(target, Path):
+        if target.exists() and not force:
+            raise RequestError(f"{str(target)!r} exists; --force overwrites it, -o names another")
+        return
     folder = target.absolute().parent
     try:
         taken, is_folder = target.exists(), target.is_dir()
@@ -32,18 +40,23 @@ def refuse(target: Path, *, force: bool) -> None:
         raise RequestError(f"the folder {str(folder)!r} can't be written to; -o names another")
 
 
-def refuse_source(target: Path, *sources: Path) -> None:
+def refuse_source(target: File, *sources: File) -> None:
     """Raise RequestError when `target` is one of the files it is made from."""
     for source in sources:
-        if target.exists() and source.exists() and target.samefile(source):
+        if isinstance(target, Path) and isinstance(source, Path):
+            same = target.exists() and source.exists() and target.samefile(source)
+        else:
+            same = str(target) == str(source)
+        if same:
             raise RequestError(f"{str(target)!r} is a source itself; -o names another target")
 
 
 @contextlib.contextmanager
-def publishing(target: Path, *, force: bool) -> Generator[Path]:
+def publishing(target: File, *, force: bool) -> Generator[Path]:
     """Give a name to write to, and turn what was written there into `target` at the end.
 
-    After an error nothing is left; what a killed process left for the same target goes now.
+    After an error nothing is left; what a killed process left for the same target goes now. A
+    target in a store is written to a folder for temporary files, and uploaded at the end.
 
     Args:
         target: where the file goes.
@@ -51,10 +64,41 @@ def publishing(target: Path, *, force: bool) -> Generator[Path]:
 
     Raises:
         RequestError: as `refuse` does, now or at the end.
-        RunFailed: the folder is gone, or does not take it.
+        RunFailed: the folder or the store is gone, or does not take it.
         OutOfSpace: there is no room for it.
     """
     refuse(target, force=force)
+    if isinstance(target, Path):
+        with _beside(target, force=force) as unfinished:
+            yield unfinished
+    else:
+        with _elsewhere(target) as unfinished:
+            yield unfinished
+            target.put(unfinished, force=force)
+
+
+@contextlib.contextmanager
+def _elsewhere(target: RemoteFile) -> Generator[Path]:
+    """Give a name in a temporary folder, which nobody else may read."""
+    mark = f"impasto-{zlib.crc32(str(target).encode()):08x}"
+    for left in Path(tempfile.gettempdir()).glob(f"{mark}-*"):
+        if not _alive(left.name.split("-")[2]):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{mark}-{os.getpid()}-") as folder:
+        try:
+            yield Path(folder) / f"target{target.suffix}"
+        except OSError as error:
+            if not no_room(error):
+                raise
+            raise OutOfSpace(
+                f"no space left in {tempfile.gettempdir()!r}, where {str(target)!r} is put "
+                "together; make room there: the same command goes on from what is done"
+            ) from error
+
+
+@contextlib.contextmanager
+def _beside(target: Path, *, force: bool) -> Generator[Path]:
+    """Give a name beside the target, and rename what was written there at the end."""
     # Not made of the target's name, which may be as long as a name can be.
     mark = f".impasto-{zlib.crc32(os.fsencode(target.name)):08x}"
     for left in target.absolute().parent.glob(f"{mark}-*.part"):

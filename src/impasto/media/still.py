@@ -11,10 +11,11 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from impasto.errors import SourceRefused
-from impasto.media.container import reason
+from impasto.media.container import opened, reason
 from impasto.media.exif import orientation
 from impasto.media.pixels import Picture, RgbReader
 from impasto.media.probe import color_of
+from impasto.protocols import File
 from impasto.records import Ledger, Limits, Source
 
 _MAX_BYTES = 1 << 28
@@ -22,12 +23,12 @@ _JPEG_SCALE = 2
 """FFmpeg's scale of quantisers, 2 (the finest that it takes from anybody) to 31."""
 
 
-def is_still(path: Path) -> bool:
+def is_still(path: File) -> bool:
     """Whether a file begins like a picture that `read_still` takes."""
     try:
-        if not path.is_file():  # what is read from a pipe is gone
+        if isinstance(path, Path) and not path.is_file():  # what is read from a pipe is gone
             return False
-        with path.open("rb") as file:
+        with opened(path) as file:
             return _decoder(file.read(12)) is not None
     except (OSError, ValueError):
         return False
@@ -41,7 +42,7 @@ def _decoder(head: bytes) -> str | None:
     return "webp" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None
 
 
-def read_still(path: Path, limits: Limits | None = None) -> tuple[Source, VideoFrame]:
+def read_still(path: File, limits: Limits | None = None) -> tuple[Source, VideoFrame]:
     """Return what a picture is, as a video of one frame, and that frame.
 
     The bytes go straight to one decoder, so no container and no protocol of FFmpeg's is involved.
@@ -52,7 +53,7 @@ def read_still(path: Path, limits: Limits | None = None) -> tuple[Source, VideoF
     limits = limits or Limits()
     most = min(limits.max_bytes, _MAX_BYTES)
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             data = file.read(most + 1)
     except (OSError, ValueError) as error:
         raise SourceRefused(f"can't read {str(path)!r}: {reason(error)}") from error
@@ -85,7 +86,7 @@ def read_still(path: Path, limits: Limits | None = None) -> tuple[Source, VideoF
     return source, frame
 
 
-def _decoded(path: Path, data: bytes, decoder: str, limits: Limits) -> VideoFrame:
+def _decoded(path: File, data: bytes, decoder: str, limits: Limits) -> VideoFrame:
     context = av.CodecContext.create(decoder, "r")
     assert isinstance(context, VideoCodecContext)
     # Checked by FFmpeg before it makes room; a damaged picture is an error and not half of one.

@@ -17,6 +17,7 @@ from impasto.errors import RunFailed
 from impasto.media.container import open_source, reason
 from impasto.media.encode import reorder_depth, segment_packets
 from impasto.media.publish import no_room
+from impasto.protocols import File
 from impasto.records import Ledger, Limits, Plan, Source
 
 MUXERS = {
@@ -77,7 +78,7 @@ def select(ledger: Ledger, start: int, stop: int) -> Selection:
     return Selection(shift_s=shift, stop_s=stop_s)
 
 
-def unsupported(source: Source, path: Path, codec: str) -> list[str]:
+def unsupported(source: Source, path: File, codec: str) -> list[str]:
     """Name what a container of `path`'s extension can't hold; empty when it holds everything.
 
     Timed data no muxer writes is not named here: see `stitch`.
@@ -118,7 +119,7 @@ class _Nowhere:
 
 
 def stitch(
-    path: Path,
+    path: File,
     plan: Plan,
     segments: Callable[[int], bytes],
     target: Path,
@@ -129,7 +130,7 @@ def stitch(
     """Write the target: segments as the picture, every other stream copied from the source.
 
     Args:
-        path: the source.
+        path: the source; read by range where it lies elsewhere.
         plan: names the chunks and holds the ledger.
         segments: gives the bytes of a chunk's segment by chunk index; asked in order, once each.
         target: a file to create; the caller renames it when it is proven good.
@@ -155,7 +156,7 @@ def stitch(
 
 
 def _write(
-    path: Path,
+    path: File,
     plan: Plan,
     segments: Callable[[int], bytes],
     target: Path,
@@ -231,7 +232,7 @@ def _add_streams(
         )
         added.disposition = stream.disposition
     if video is None:
-        raise RunFailed(f"stream {plan.source.video_index} of {source.name!r} is gone")
+        raise RunFailed(f"stream {plan.source.video_index} of the source is gone")
     return video, copies
 
 

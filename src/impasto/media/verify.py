@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from av.container import InputContainer
@@ -12,6 +11,7 @@ from impasto.media.container import open_source
 from impasto.media.pixels import target_color
 from impasto.media.probe import probe
 from impasto.media.stitch import Selection, blank, due, packets_of, select, timeless
+from impasto.protocols import File
 from impasto.records import Check, Limits, Source
 
 _COPIED = frozenset({"audio", "subtitle", "video", "attachment"})
@@ -49,8 +49,8 @@ class _Contents:
 
 
 def verify(
-    source_path: Path,
-    target_path: Path,
+    source_path: File,
+    target_path: File,
     *,
     source: Source | None = None,
     expect: Expectation | None = None,
@@ -103,7 +103,7 @@ def _equal(name: str, expected: Any, found: Any, note: str = "") -> Check:
     return Check(name, expected == found, expected, found, note)
 
 
-def _contents(path: Path, info: Source, cut: Selection, limits: Limits) -> _Contents:
+def _contents(path: File, info: Source, cut: Selection, limits: Limits) -> _Contents:
     with open_source(path, limits) as container:
         chapters = tuple(str(c["metadata"].get("title", "")) for c in container.chapters())
         return _Contents(

@@ -9,7 +9,17 @@ No reader ever sees a part of an object. Keys are relative, with "/" between the
 """
 
 from impasto.stores.backends import open_store
-from impasto.stores.file import File, StoredFile, address, locate
+from impasto.stores.file import Place, StoredFile, address, etag_of, handed, locate
 from impasto.stores.store import Entry, Store
 
-__all__ = ["Entry", "File", "Store", "StoredFile", "address", "locate", "open_store"]
+__all__ = [
+    "Entry",
+    "Place",
+    "Store",
+    "StoredFile",
+    "address",
+    "etag_of",
+    "handed",
+    "locate",
+    "open_store",
+]

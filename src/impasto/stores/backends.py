@@ -98,8 +98,8 @@ def open_store(url: str, access: Sequence[Access] = ()) -> Store:
             or can't be used, or a folder that can't be made.
     """
     if scheme_of(url) in {"", "file"}:
-        folder = _open_folder(local_path(url).expanduser().absolute())
-        return _sealed(folder, find_access(folder.url, access))
+        path = local_path(url).expanduser().absolute()
+        return _sealed(_open_folder(path, find_access(str(path), access)))
     scheme, container, prefix = split(url)
     prefix = prefix.strip("/")
     named = f"{scheme}://{container}" + (f"/{prefix}" if prefix else "")
@@ -120,8 +120,8 @@ def open_store(url: str, access: Sequence[Access] = ()) -> Store:
         raise RequestError(
             f"{named} can't be opened: {_without(found.secrets, str(error))}"
         ) from None  # the original may show a secret
-    store = Store(backend, named, prefix=prefix, hidden=found.secrets, delete=delete)
-    return _sealed(store, found)
+    store = Store(backend, named, prefix=prefix, access=found, delete=delete)
+    return _sealed(store)
 
 
 def _check_secret(url: str, access: Access) -> None:
@@ -129,8 +129,9 @@ def _check_secret(url: str, access: Access) -> None:
         raise RequestError(f"{url} needs its secret in {access.lacks}, which is not set")
 
 
-def _sealed(store: Store, access: Access | None) -> Store:
+def _sealed(store: Store) -> Store:
     """Wrap a store whose objects are to be encrypted, see `sealing`."""
+    access = store.access
     if access is None:
         return store
     _check_secret(store.url, access)
@@ -143,12 +144,12 @@ def _sealed(store: Store, access: Access | None) -> Store:
     return SealedStore(store, read_keys(access.seal), place=place)
 
 
-def _open_folder(path: Path) -> Store:
+def _open_folder(path: Path, access: Access | None) -> Store:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RequestError(f"can't make the store {str(path)!r}: {error.strerror}") from error
-    return Store(LocalStore(path), str(path))
+    return Store(LocalStore(path), str(path), access=access)
 
 
 @cache

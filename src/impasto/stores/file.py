@@ -1,15 +1,16 @@
 """Files by path or URL: one in a store stands where a path does."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from impasto.access import Access, find_access
 from impasto.errors import RequestError, RunFailed
 from impasto.stores.backends import local_path, open_store, scheme_of, split
-from impasto.stores.reader import Blocks, RangeReader
+from impasto.stores.reader import BLOCK, Blocks, RangeReader
 from impasto.stores.store import Entry, Store
 
 
@@ -61,10 +62,18 @@ class StoredFile:
             FileNotFoundError: there is none.
             RunFailed: it is no longer the one that was asked for, or the store fails.
         """
-        found = self.store.head(self.key)
+        try:
+            found = self.store.head(self.key)
+        except FileNotFoundError:
+            if self.etag:
+                raise self._gone() from None
+            raise
         if self.etag and found.etag != self.etag:
             raise RunFailed(f"{str(self)!r} changed during the run; run again")
         return found
+
+    def _gone(self) -> RunFailed:
+        return RunFailed(f"{str(self)!r} was removed during the run")
 
     @property
     def size(self) -> int:
@@ -76,13 +85,16 @@ class StoredFile:
         entry = self.entry
 
         def fetch(start: int, stop: int) -> bytes:
-            return self.store.get_range(self.key, start, stop, etag=entry.etag)
+            try:
+                return self.store.get_range(self.key, start, stop, etag=entry.etag)
+            except FileNotFoundError:
+                raise self._gone() from None
 
         return Blocks(entry.bytes, fetch)
 
     def open(self) -> BinaryIO:
         """Open it for reading by range. Raises as `entry` does."""
-        return cast("BinaryIO", RangeReader(self._blocks))
+        return io.BufferedReader(RangeReader(self._blocks), BLOCK)
 
     def sha256(self) -> str:
         """Digest of its bytes, in hexadecimal; only what was not read in order is read for it."""
@@ -111,11 +123,11 @@ class StoredFile:
                 raise RequestError(f"{str(self)!r} exists; --force overwrites it, -o names another")
 
 
-File = Path | StoredFile
-"""What a source and a target are, wherever they lie."""
+Place = Path | StoredFile
+"""Where a source or a target is."""
 
 
-def locate(place: str | File, access: Sequence[Access] = (), *, etag: str = "") -> File:
+def locate(place: str | Place, access: Sequence[Access] = (), *, etag: str = "") -> Place:
     """Return the file that a path or URL names; it need not be there.
 
     Args:
@@ -144,6 +156,18 @@ def locate(place: str | File, access: Sequence[Access] = (), *, etag: str = "") 
     return StoredFile(open_store(url, access), name, etag)
 
 
-def address(file: File) -> str:
+def address(place: Place) -> str:
     """What names a file to another process: an absolute path, or a URL."""
-    return str(file.absolute()) if isinstance(file, Path) else str(file)
+    return str(place.absolute()) if isinstance(place, Path) else str(place)
+
+
+def handed(*places: Place | Store) -> tuple[Access, ...]:
+    """The credentials that open these, and no others: what a worker is given."""
+    stores = [place.store if isinstance(place, StoredFile) else place for place in places]
+    found = [store.access for store in stores if isinstance(store, Store)]
+    return tuple(dict.fromkeys(access for access in found if access is not None))
+
+
+def etag_of(place: Place) -> str:
+    """The etag that an object had when it was first looked at; empty for a path."""
+    return "" if isinstance(place, Path) else place.entry.etag

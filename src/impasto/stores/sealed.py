@@ -39,7 +39,7 @@ class SealedStore(Store):
     def __init__(self, inner: Store, keys: Mapping[str, bytes], *, place: str = "") -> None:
         check_installed()
         self._inner, self._keys, self._place = inner, keys, place
-        self.url = inner.url
+        self.url, self.access = inner.url, inner.access
         self._newest = next(iter(keys))
 
     def put(self, key: str, data: bytes) -> None:

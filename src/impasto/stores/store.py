@@ -21,6 +21,7 @@ from obstore.exceptions import (
 )
 from obstore.store import LocalStore, ObjectStore
 
+from impasto.access import Access
 from impasto.errors import ImpastoError, OutOfSpace, RequestError, RunFailed
 
 _PART_BYTES = 8 << 20
@@ -54,7 +55,7 @@ class Store:
         backend: obstore's.
         url: what names it in reports; holds no secret.
         prefix: that every key gets, without a "/" at its end.
-        hidden: secrets that no message may show.
+        access: what it was opened with, for those who open it elsewhere; no message shows it.
         delete: removes an object where the backend's own way is not open.
     """
 
@@ -64,13 +65,13 @@ class Store:
         url: str,
         *,
         prefix: str = "",
-        hidden: tuple[str, ...] = (),
+        access: Access | None = None,
         delete: Callable[[str], None] | None = None,
     ) -> None:
         self._backend = backend
         self.url = url
         self._prefix = prefix
-        self._hidden = hidden
+        self.access = access
         self._delete = delete
 
     def put(self, key: str, data: bytes) -> None:
@@ -281,7 +282,7 @@ class Store:
 
     def _plain(self, verb: str, key: str, error: Exception) -> ImpastoError:
         text = str(error)
-        for secret in self._hidden:
+        for secret in self.access.secrets if self.access else ():
             text = text.replace(secret, "…")
         if isinstance(error, ValueError):
             return RequestError(f"{key!r} can't be the key of an object in {self.url}")

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -133,7 +134,7 @@ def open_photographs(folder: Path, report: Callable[[str], None]) -> Photographs
     return Photographs(paths, report, named=named)
 
 
-def read_picture(path: Path) -> Image.Image:
+def read_picture(path: Path | BinaryIO) -> Image.Image:
     """Decode a whole picture as RGB, upright as its Exif data says; transparency is left out.
 
     Raises OSError when it is missing, damaged, of another kind, or has over 89 million pixels.

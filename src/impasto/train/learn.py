@@ -23,6 +23,7 @@ from impasto.media.probe import file_digest, probe
 from impasto.media.still import is_still
 from impasto.nets.painter import MULTIPLE_OF
 from impasto.records import Limits
+from impasto.stores import Place
 from impasto.styles import (
     Style,
     Vector,
@@ -136,7 +137,7 @@ def learn_vector(
 
 
 def frames_of(
-    source: Path, painting: Path, limits: Limits, report: Callable[[str], None]
+    source: Place, painting: Path, limits: Limits, report: Callable[[str], None]
 ) -> Photographs:
     """Frames of a video as pictures to paint, and the painting itself among them.
 
@@ -148,7 +149,7 @@ def frames_of(
     Raises SourceRefused when it is no video that Impasto opens, RequestError for a bad picture.
     """
     frames = _still(source) if is_still(source) else _film(source, limits)
-    pictures = {source / f"{place:08d}": frame for place, frame in enumerate(frames)}
+    pictures = {Path(str(source)) / f"{place:08d}": frame for place, frame in enumerate(frames)}
     # What is held out are the last ones: they should come from everywhere in the film.
     paths = sorted(pictures, key=lambda path: (int(path.name) % 8 == 4, path))
     itself = painting / "itself"
@@ -160,9 +161,9 @@ def frames_of(
     )
 
 
-def _still(path: Path) -> list[Image.Image]:
+def _still(path: Place) -> list[Image.Image]:
     try:
-        picture = read_picture(path)
+        picture = read_picture(path if isinstance(path, Path) else path.open())
     except OSError as error:
         raise RequestError(
             f"{path} cannot be read ({error}); give a JPEG or PNG picture"
@@ -170,7 +171,7 @@ def _still(path: Path) -> list[Image.Image]:
     return [_at_most(picture)] * _FRAMES
 
 
-def _film(path: Path, limits: Limits) -> list[Image.Image]:
+def _film(path: Place, limits: Limits) -> list[Image.Image]:
     probed = probe(path, limits)
     to_rgb = RgbReader(probed, width=probed.display_width, height=probed.display_height)
     frames = []

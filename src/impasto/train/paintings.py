@@ -13,6 +13,7 @@ from typing import Any
 
 from impasto.errors import RequestError
 from impasto.records import Settings, TrainingStep
+from impasto.stores import Place
 from impasto.styles import PICTURES, check_own_name, find_style
 
 _MAX_BYTES = 256 << 20
@@ -56,7 +57,7 @@ def learn_painting(
     settings: Settings,
     today: dt.date,
     name: str | None = None,
-    source: Path | None = None,
+    source: Place | None = None,
     content: Path | None = None,
     iterations: int | None = None,
     force: bool = False,
