@@ -76,7 +76,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     fake = FakeStore()
-    stand_in(monkeypatch, "stores", open_store=lambda *_: fake)
+    monkeypatch.setattr("impasto.stores.open_store", lambda *_: fake)
     return fake
 
 
@@ -164,7 +164,7 @@ def test_every_end_of_a_run_has_its_exit_code_and_one_line(
         (["styles", "import", "absent.pth", "--name", "mine"], "absent.pth"),
         (["verify", "absent.mp4", "absent.mp4"], "absent.mp4"),
         (["probe", "absent.mp4"], "absent.mp4"),
-        (["probe", "az://c/in.mp4"], "is not on this machine"),
+        (["probe", "http://c/in.mp4"], "is not a place that Impasto reads"),
         (["probe", "concat:a|b"], "concat:a|b"),
         (["compare", "a.mp4", "b.mp4", "-o", "nowhere/c.mp4"], "there is no folder"),
         (["preview", "a.mp4", "--styles", ",", "-o", "s.png"], "--styles names no style"),

@@ -245,6 +245,19 @@ def test_every_command_takes_urls(cloud: Cloud, film: Path) -> None:
     assert cloud.left_over() == []
 
 
+def test_the_doctor_says_whether_the_work_store_is_reached(cloud: Cloud) -> None:
+    command = [sys.executable, "-m", "impasto", "doctor"]
+    well = cloud.shell(command)
+    assert (well.returncode, well.stderr) == (0, "")
+    assert f"{cloud.system.url}, reachable" in " ".join(well.stdout.split())
+    cloud.environ["SYSTEM_KEY"] = "d3Jvbmcga2V5"
+    ill = cloud.shell(command)
+    assert ill.returncode == 1
+    (line,) = ill.stderr.splitlines()
+    assert "the credentials are refused" in line
+    assert "d3Jvbmcga2V5" not in ill.stdout + line
+
+
 def test_the_api_takes_urls(cloud: Cloud, film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in cloud.environ.items():
         monkeypatch.setenv(name, value)

@@ -195,12 +195,27 @@ def _folders(chosen: Settings, problems: list[str]) -> dict[str, Any]:
         "styles": str(chosen.user_styles),
         "work": chosen.system_store,
     }
-    return {name: _folder(name, place, problems) for name, place in places.items()}
+    return {
+        name: _store(place, chosen, problems)
+        if "://" in place and not place.startswith("file://")
+        else _folder(name, place, problems)
+        for name, place in places.items()
+    }
+
+
+def _store(url: str, chosen: Settings, problems: list[str]) -> dict[str, Any]:
+    """Whether an object store answers, and takes the credentials for it."""
+    from impasto.stores import open_store
+
+    try:
+        next(open_store(url, chosen.access).list(), None)
+    except ImpastoError as error:
+        problems.append(str(error))
+        return {"path": url, "reachable": False}
+    return {"path": url, "reachable": True}
 
 
 def _folder(name: str, place: str, problems: list[str]) -> dict[str, Any]:
-    if "://" in place and not place.startswith("file://"):
-        return {"path": place}
     path = Path(place.removeprefix("file://")).absolute()
     standing = next(folder for folder in (path, *path.parents) if folder.exists())
     writable = standing.is_dir() and os.access(standing, os.W_OK)
@@ -246,8 +261,7 @@ def _show(console: Console, found: dict[str, Any]) -> None:
         words = f"{extra['name']}: {'complete' if not lacks else f'lacks {lacks}'}"
         table.add_row("extra", words if not lacks else f"{words}; {extra['install']}")
     for name, folder in found["folders"].items():
-        free = f", {size(folder['free_bytes'])} free" if "free_bytes" in folder else ""
-        table.add_row(name.replace("_", " "), Text(clean(folder["path"]) + free))
+        table.add_row(name.replace("_", " "), Text(clean(folder["path"]) + _state(folder)))
     terminal = found["terminal"]
     table.add_row("terminal", f"{terminal['columns']} columns, {terminal['colors'] or 'no'} colors,"
                   f" {terminal['encoding']}")  # fmt: skip
@@ -257,6 +271,12 @@ def _show(console: Console, found: dict[str, Any]) -> None:
     if not found["problems"]:
         summary.say(console, (f"{glyphs(console).tick} ", "good"), "ready")
         console.print()
+
+
+def _state(folder: dict[str, Any]) -> str:
+    if "reachable" in folder:
+        return ", reachable" if folder["reachable"] else ", not reachable"
+    return f", {size(folder['free_bytes'])} free"
 
 
 def _codec_rows(console: Console, table: Table, ffmpeg: dict[str, Any]) -> None:
