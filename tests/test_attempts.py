@@ -77,7 +77,7 @@ def _make(letters: str, *, restarts: int = 0) -> tuple[Scored, list[str]]:
     scored, engine = Scored({}), Script(letters)
     attempts = Attempts(
         engine, Task("run", "", ""), _PLAN, restarts, Stopping(), events.append,
-        notes.append, lambda _name, _failed: None,
+        notes.append, lambda _: None,
     )  # fmt: skip
     attempts.make(scored)
     assert sorted(scored.done) == [0, 1, 2, 3]
@@ -118,16 +118,6 @@ def test_a_lost_engine_is_begun_again_as_often_as_asked() -> None:
         _make("dx x".replace(" ", ""), restarts=1)
 
 
-def test_attempts_are_numbered_by_chunk_in_the_logs() -> None:
-    kept: list[str] = []
-    attempts = Attempts(
-        Script("fdlddfd"), Task("run", "", ""), _PLAN, 0, Stopping(), lambda _: None,
-        lambda _: None, lambda name, _: kept.append(name),
-    )  # fmt: skip
-    attempts.make(Scored({}))
-    assert kept == ["logs/000000-1.json", "logs/000002-1.json", "logs/000000-2.json"]
-
-
 class Pair:
     """An engine of two workers: the first chunk fails for good while another is under way."""
 
@@ -147,7 +137,7 @@ def test_a_run_that_can_t_succeed_begins_nothing_more_and_keeps_what_is_under_wa
     scored = Scored({})
     attempts = Attempts(
         Pair(), Task("run", "", ""), _PLAN, 0, Stopping(), lambda _: None, lambda _: None,
-        lambda _name, _failed: None,
+        lambda _: None,
     )  # fmt: skip
     with pytest.raises(RunFailed, match="chunk 0"):
         attempts.make(scored)

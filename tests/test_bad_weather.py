@@ -116,7 +116,7 @@ def test_a_full_system_store_ends_the_run_in_one_line_and_with_room_it_goes_on(
         _paint(film, tmp_path, options=options, store=disk.path / "store")
     assert "\n" not in str(failed.value)
     assert not (tmp_path / "out.mp4").exists()
-    assert all(name.endswith((".json", ".mkv", ".onnx")) for name in disk.files())
+    assert all(name.endswith((".json", ".jsonl", ".mkv", ".onnx")) for name in disk.files())
     disk.grow()
     finished = len(list(disk.path.rglob("*.mkv")))
     report = _paint(film, tmp_path, options=options, store=disk.path / "store")

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import metadata
 from pathlib import Path
@@ -16,6 +17,7 @@ from impasto.cli import main, options
 from impasto.cli.reference import reference
 from impasto.errors import Interrupted, RequestError, RunFailed, SourceRefused
 from impasto.keys import to_json
+from impasto.observe.logs import Line
 from impasto.records import Check, Encode, Failed, Plan, ScorerSpec, Spec
 from impasto.request import Options
 from impasto.stores import Entry
@@ -335,7 +337,12 @@ def put_run(store: FakeStore, run_id: str, *, finished: bool, age_days: float = 
     for index in range(3):
         store.put(f"runs/{run_id}/segments/{index:06d}-ab.mkv", b"0" * 1000, age_days)
     failed = Failed(1, "w0", "killed", log="Traceback\n\x1b[31m[red]")
-    store.put(f"runs/{run_id}/logs/000001-1.json", to_json(failed), age_days)
+    line = Line(time="2026-01-02T03:04:05.678+00:00", run=run_id, text=failed.error, level="error",
+                worker=failed.worker, chunk=1, attempt=1)  # fmt: skip
+    lines = [replace(line, text=text, level="info", printed=True) for text in
+             failed.log.splitlines()]  # fmt: skip
+    part = b"".join(to_json(each) + b"\n" for each in (*lines, line))
+    store.put(f"runs/{run_id}/logs/000001-1.jsonl", part, age_days)
 
 
 def test_runs_are_listed_with_their_state_the_latest_first(
@@ -369,9 +376,24 @@ def test_logs_are_printed_harmless(store: FakeStore, capsys: Captured) -> None:
     put_run(store, "aaaa1111", finished=False)
     assert main(["runs", "logs", "aaaa"]) == 0
     text = capsys.readouterr().out
-    assert "000001-1.json: killed (worker w0)" in text
-    assert "\\x1b[31m[red]" in text
+    first, second, third = text.splitlines()
+    assert first.endswith("chunk 1-1     w0  Traceback")
+    assert second.endswith("chunk 1-1     w0  \\x1b[31m[red]")
+    assert third.endswith("chunk 1-1     w0  killed")
     assert "\x1b" not in text
+    assert main(["runs", "logs", "aaaa", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(line["chunk"], line["text"]) for line in found["logs"]][-1] == (1, "killed")
+
+
+def test_a_log_is_followed_until_the_run_has_ended(store: FakeStore, capsys: Captured) -> None:
+    put_run(store, "aaaa1111", finished=False)
+    end = Line(time="2026-01-02T03:04:05.678+00:00", run="aaaa1111", text="well", stage="end")
+    store.put("runs/aaaa1111/logs/driver-000001.jsonl", to_json(end) + b"\n")
+    assert main(["runs", "logs", "aaaa", "--follow", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[-1]["text"] == "well"
+    assert len(lines) == 4
 
 
 def test_resume_makes_the_first_call_again(store: FakeStore, run: FakeRun) -> None:

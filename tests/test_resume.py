@@ -296,7 +296,7 @@ def test_a_store_that_always_fails_ends_the_run_with_its_reason(
     with pytest.raises(RunFailed, match=r"chunk 0 .* failed 3 times: .*bad day.*runs logs"):
         _paint(film, tmp_path)
     assert _left_over(tmp_path) == []
-    logs = list((tmp_path / "store").glob("runs/*/logs/*.json"))
+    logs = list((tmp_path / "store").glob("runs/*/logs/0*.jsonl"))
     assert len(logs) == 2 * _CHUNKS + 1  # the first that fails for good ends it
 
 

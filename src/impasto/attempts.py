@@ -42,8 +42,8 @@ class Attempts:
     hear: Callable[[Event], None]
     note: Callable[[str], None]
     """Tells a line now and in the report."""
-    keep: Callable[[str, Failed], None]
-    """Keeps the log of a failed attempt under that name."""
+    keep: Callable[[Failed], None]
+    """Keeps what is known of a failed attempt in the run's log."""
     _failures: Counter[int] = field(default_factory=Counter)
     _losses: Counter[int] = field(default_factory=Counter)
 
@@ -90,7 +90,7 @@ class Attempts:
         """Put a chunk that failed back, and return True; or see that no other is begun."""
         chunk = failed.chunk
         (self._losses if failed.lost_worker else self._failures)[chunk] += 1
-        self.keep(f"logs/{chunk:06d}-{self._times(chunk)}.json", failed)
+        self.keep(failed)
         often = self._failures[chunk] >= _ATTEMPTS or self._losses[chunk] >= _LOSSES
         if often or not failed.retriable:
             waiting.give_up(failed)

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import time
+import traceback
 from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from impasto.attempts import Attempts, Scored
 from impasto.engines import open_engine
-from impasto.errors import RequestError, RunFailed
+from impasto.errors import ImpastoError, RequestError, RunFailed
 from impasto.fleet import Cost, Fleet, cost_of, find_price
 from impasto.keys import from_json, run_id, segment_key, to_json
 from impasto.media.probe import file_digest, probe
@@ -19,6 +20,8 @@ from impasto.media.publish import publishing, refuse
 from impasto.media.still import is_still
 from impasto.media.stitch import MUXERS, stitch
 from impasto.media.verify import Expectation, verify
+from impasto.observe import logs
+from impasto.observe.journal import Journal
 from impasto.painting import prepare, refuse_knobs
 from impasto.picture import paint_picture
 from impasto.protocols import Engine
@@ -28,6 +31,7 @@ from impasto.records import (
     ChunkCounts,
     Done,
     Event,
+    Failed,
     Noted,
     Plan,
     Planned,
@@ -156,7 +160,7 @@ def _run(
     log = _Log(on_event)
     if request.target is not None:
         refuse(request.target, force=options.force)  # before the film is decoded
-    with Stopping() as stopping:
+    with Stopping() as stopping, log.ending():
         with log.stage("probe"):
             probed = probe(request.source, settings.limits)
             resolved = resolve(request, probed, max_pixels=settings.limits.max_pixels)
@@ -169,7 +173,12 @@ def _run(
         stopping.here("the plan was made")
         run = _Run(request, resolved, settings, store, plan, log)
         run.put("request.json", as_json(request, resolved.target))
-        store.delete(f"runs/{run.id}/report.json")  # of an earlier run, whose target may be gone
+        if store.exists(f"runs/{run.id}/report.json"):
+            # Of an earlier run, whose target may be gone.
+            store.delete(f"runs/{run.id}/report.json")
+            logs.forget(store, run.id)
+        log.journal.say(f"{request.source} becomes {resolved.target}")
+        log.journal.keep_in(store, run.id)
         scored = run.score(engine, stopping)
         with publishing(resolved.target, force=resolved.force) as unfinished:
             run.stitch(unfinished)
@@ -199,10 +208,11 @@ def _fleet(engine: Engine, options: Options) -> Fleet:
 
 
 class _Log:
-    """Passes events on, and keeps what the report needs of them."""
+    """Passes events on, and keeps what the report and the run's log need of them."""
 
     def __init__(self, on_event: Callable[[Event], None]) -> None:
-        self.hear = on_event
+        self._on_event = on_event
+        self.journal = Journal()
         self.notes: list[str] = []
         self.stage_s: dict[str, float] = {}
         self._started = time.perf_counter()
@@ -211,11 +221,27 @@ class _Log:
     def wall_s(self) -> float:
         return time.perf_counter() - self._started
 
+    def hear(self, event: Event) -> None:
+        self.journal.hear(event)
+        self._on_event(event)
+
     def note(self, *lines: str) -> None:
         for line in lines:
             if line not in self.notes:
                 self.notes.append(line)
                 self.hear(Noted(line))
+
+    @contextlib.contextmanager
+    def ending(self) -> Generator[None]:
+        """Let the run's log say how it ended."""
+        try:
+            yield
+        except BaseException as error:
+            if not isinstance(error, ImpastoError):
+                self.journal.say(traceback.format_exc(), level="error")
+            self.journal.end(str(error) or type(error).__name__, level="error")
+            raise
+        self.journal.end("the target is finished and proven")
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Generator[None]:
@@ -261,10 +287,17 @@ class _Run:
             stopping,
             log.hear,
             log.note,
-            self.put,
+            self._keep_log,
         )
         attempts.make(scored)
         return scored
+
+    def _keep_log(self, failed: Failed) -> None:
+        count = len(self.plan.chunks)
+        try:
+            logs.keep_attempt(self.store, self.id, failed, failed.log, chunks=count)
+        except ImpastoError as error:  # an attempt may succeed where its log can't be kept
+            self.log.note(f"the log of chunk {failed.chunk} is lost: {error}")
 
     def _task(self) -> Task:
         return Task(

@@ -84,6 +84,7 @@ class Timesheet:
         span = self._span(progress.worker)
         if self._having.get(progress.chunk) != progress.worker:
             self._having[progress.chunk] = progress.worker
+        if progress.stage_s and span.new:
             # Its stages run side by side: the busiest tells best how long it has been at it.
             self._begin(span, self._now() - max(progress.stage_s.values(), default=0.0))
 

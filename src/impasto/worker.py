@@ -23,10 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impasto.errors import ImpastoError, OutOfMemory, OutOfSpace, RunFailed
-from impasto.keys import from_json, segment_key, to_json
+from impasto.keys import from_json, run_id, segment_key, to_json
 from impasto.media.decode import FrameReader
 from impasto.media.encode import encode_segment
 from impasto.media.pixels import Picture, RgbReader, YuvWriter
+from impasto.observe import output
+from impasto.observe.logs import keep_attempt
 from impasto.protocols import Scorer, Sequential
 from impasto.records import Chunk, Done, Failed, Outcome, Plan, Progress, ScorerSpec, Task
 from impasto.scorers import open_scorer
@@ -183,7 +185,7 @@ def score_chunk(
             name,
             line.replace("\n", " "),
             retriable=not isinstance(error, OutOfMemory | OutOfSpace),
-            log=traceback.format_exc(),
+            log=output.take() + traceback.format_exc(),
         )
 
 
@@ -247,6 +249,7 @@ def _score(
     # The record goes first: a segment that is listed always has one.
     session.store.put(f"{key}.json", to_json(done))
     session.store.put_new(f"{key}.mkv", segment)
+    keep_attempt(session.store, run_id(plan.spec), done, output.take(), chunks=len(plan.chunks))
     return done
 
 

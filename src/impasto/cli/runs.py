@@ -20,9 +20,10 @@ from impasto.cli.text import age, clean, plural, size
 from impasto.cli.video import score_again, stylize_again
 from impasto.errors import RequestError
 from impasto.keys import from_json
-from impasto.records import Failed, Plan, Report
+from impasto.records import Plan, Report
 
 if TYPE_CHECKING:
+    from impasto.observe.logs import Line
     from impasto.stores import Entry, Store
 
 T = TypeVar("T")
@@ -239,23 +240,47 @@ def _given(request: Request) -> str:
 
 
 @app.command("logs", cls=pages.Command)
-def show_logs(run_id: RunId, work: Work = None, json: Json = False) -> int:
-    """Print a run's logs: one for each attempt at a chunk that failed."""
+def show_logs(
+    run_id: RunId,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until the run has ended.")
+    ] = False,
+    work: Work = None,
+    json: Json = False,
+) -> int:
+    """Print a run's log: what its driver and its workers said and printed.
+
+    With --follow, --json gives a line of JSON for each line of the log.
+    """
+    from impasto.observe import logs
+
     store = _open(work)
     run = _one(store, run_id)
-    keys = sorted(entry.key for entry in run.entries if "/logs/" in entry.key)
-    logs = {key: from_json(store.get(key), Failed) for key in keys}
-    if json:
-        summary.print_json({"run_id": run.run_id, "logs": logs})
+    if follow:
+        for line in logs.follow(store, run.run_id):
+            if json:
+                summary.print_json(line, one_line=True)
+            else:
+                _print_line(line)
         return 0
-    for key, failure in logs.items():
-        heading = f"{key.rpartition('/')[2]}: {failure.error} (worker {failure.worker})"
-        out().print(Text(clean(heading), style="heading"), soft_wrap=True)
-        for line in failure.log.splitlines():
-            out().print(Text(f"  {clean(line)}"), soft_wrap=True)
-    if not logs:
+    lines = list(logs.lines(store, run.run_id))
+    if json:
+        summary.print_json({"run_id": run.run_id, "logs": lines})
+        return 0
+    for line in lines:
+        _print_line(line)
+    if not lines:
         summary.say(out(), ("this run has no logs", "soft"))
     return 0
+
+
+def _print_line(line: "Line") -> None:
+    where = f"chunk {line.chunk}-{line.attempt}" if line.chunk is not None else line.stage
+    when = datetime.fromisoformat(line.time).astimezone().strftime("%H:%M:%S")
+    head = f"{when}  {clean(where):<12}  {clean(line.worker)}  "
+    style = {"error": "bad", "warning": "warn"}.get(line.level, "soft" if line.printed else "")
+    out().print(Text.assemble((head, "soft"), (clean(line.text), style)), soft_wrap=True)
 
 
 @app.command("resume", cls=pages.Command)

@@ -25,10 +25,10 @@ BAR = 24
 """Columns of the longest stage."""
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Any, *, one_line: bool = False) -> None:
     """One JSON object on standard output; ASCII, so that any file name passes any encoding."""
     plain = msgspec.to_builtins(value, enc_hook=_plain)
-    typer.echo(json.dumps(plain, ensure_ascii=True, indent=2))
+    typer.echo(json.dumps(plain, ensure_ascii=True, indent=None if one_line else 2))
 
 
 def _plain(value: Any) -> str:

@@ -20,6 +20,7 @@ from impasto.engines.child import end, environment, last_words
 from impasto.engines.handout import hand_out
 from impasto.engines.member import Leaving, Member, Message, Order, heeding_signals, pack, unpack
 from impasto.keys import from_json, to_json
+from impasto.observe import output
 from impasto.records import Chunk, Done, Failed, Outcome, Progress, Task
 from impasto.runtimes.cpu import usable_cores
 from impasto.surroundings import SECRETS
@@ -77,6 +78,8 @@ class _Crew:
                 message = worker.obituary()
             if isinstance(message, Done | Failed):
                 worker.chunk = None
+            if isinstance(message, Failed) and message.lost_worker:
+                message = replace(message, log=message.log or worker.last_words())
             if message is None or (isinstance(message, Failed) and message.lost_worker):
                 self._workers.pop(worker.seat).stop()
             if message is not None:
@@ -127,8 +130,10 @@ class _Worker:
     def _hear(self, heard: "queue.SimpleQueue[Any]") -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            with contextlib.suppress(ValueError):  # the last line of a killed process
+            try:
                 heard.put((self, unpack(line)))
+            except ValueError:  # the last line of a killed process, or printed before it began
+                os.write(self._log.fileno(), line)
         self._process.wait()
         heard.put((self, None))
 
@@ -142,8 +147,12 @@ class _Worker:
             f"local/{self.pid}",
             f"the worker process ended ({cause})",
             lost_worker=True,
-            log=last_words(self._log),
+            log=self.last_words(),
         )
+
+    def last_words(self) -> str:
+        """What the process printed since its last chunk."""
+        return last_words(self._log)
 
     def stop(self) -> None:
         """End the process: at once when it has a chunk, or else by the end of its input."""
@@ -155,9 +164,11 @@ class _Worker:
 
 def _main() -> None:
     """Score the chunks that come in by line, until the input ends or SIGTERM comes."""
-    # Whatever a library prints must not get between the messages.
+    # Whatever a library prints must not get between the messages; the driver reads standard error
+    # when this process has died.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    output.keep(sys.stderr.fileno())
     member = Member()
     with heeding_signals(member):
         threading.Thread(target=_listen, args=(member,), daemon=True).start()

@@ -90,6 +90,8 @@ class Member:
             self._inbox.put((order.chunk, self._given_back(order.chunk, self._leaving)))
             return
         self._watch(order.task.scheduled_events)
+        # Who hands out knows from now on that there is a worker, though its first frame may be far.
+        self._inbox.put((order.chunk, Progress(order.chunk.index, worker_name(), 0, {})))
         streams = order.task.streams or self._streams
         self._orders.put(replace(order, task=replace(order.task, streams=streams)))
 

@@ -31,6 +31,7 @@ from impasto.engines.member import (
 )
 from impasto.errors import ImpastoError, Interrupted, RequestError, RunFailed
 from impasto.keys import from_json, to_json
+from impasto.observe import output
 from impasto.records import Report
 from impasto.runtimes.cpu import usable_cores
 from impasto.surroundings import Ranks
@@ -206,6 +207,7 @@ def _read(data: bytes) -> Report:
 
 def _follow(world: World) -> bytes:
     """Score what rank 0 orders, until it says how it ended; return that."""
+    output.keep()
     member = Member(world.cores)
     try:
         with heeding_signals(member):
@@ -270,7 +272,6 @@ def _main(size: str) -> None:
     if world.rank == 0:
         _pass_on(world)
         return
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing but messages between the messages
     _follow(world)
 
 

@@ -1,0 +1,1 @@
+"""What a run leaves for people who want to know how it went."""
