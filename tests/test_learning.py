@@ -253,7 +253,7 @@ def test_wrong_requests_are_one_line(studio: Path, capsys: pytest.CaptureFixture
     for words, said in (
         (["styles", "learn", "none.png", "--content", content], "none.png can't be read"),
         (["styles", "learn", str(studio / "painting.png")], "needs --content"),
-        (["styles", "learn", str(studio / "text.png"), "--content", content], "cannot be read"),
+        (["styles", "learn", str(studio / "text.png"), "--content", content], "is not a picture"),
         (["styles", "learn", str(studio / "painting.png"), "--content", "nowhere"], "nowhere"),
         (["styles", "train", "none.png", "--content", content, "--name", "Bad"], "'Bad'"),
         (

@@ -438,7 +438,10 @@ def test_frames_that_will_not_fit_are_refused_with_a_size_that_does(
 # Pictures in, pictures out
 
 
-@pytest.mark.parametrize(("suffix", "written"), [("jpg", "jpg"), ("png", "png"), ("webp", "png")])
+@pytest.mark.parametrize(
+    ("suffix", "written"),
+    [("jpg", "jpg"), ("png", "png"), ("webp", "png"), ("bmp", "png"), ("tif", "png")],
+)
 def test_a_picture_is_painted_beside_itself(
     suffix: str, written: str, painting: Path, network: Path, tmp_path: Path
 ) -> None:
@@ -473,7 +476,7 @@ def test_a_network_paints_pictures_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif"])
 def test_a_picture_is_read_as_it_is_viewed(orientation: int, kind: str, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation

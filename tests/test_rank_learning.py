@@ -86,7 +86,7 @@ def test_a_painting_is_learned_by_one_rank_and_painted_by_the_others(
 
 
 @pytest.mark.parametrize(
-    ("painting", "says"), [("none.png", "can't be read"), ("text.png", "cannot be read")]
+    ("painting", "says"), [("none.png", "can't be read"), ("text.png", "is not a picture")]
 )
 def test_a_painting_that_can_not_be_learned_is_one_line_and_two_on_all_ranks(
     painting: str, says: str, studio: Path, media: Media

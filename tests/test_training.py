@@ -27,7 +27,7 @@ from impasto.records import TrainingStep  # noqa: E402
 from impasto.styles import find_style  # noqa: E402
 from impasto.train.config import Precision, TrainConfig, check  # noqa: E402
 from impasto.train.loop import Trainer, run  # noqa: E402
-from impasto.train.start import checkpoint  # noqa: E402
+from impasto.train.start import Start, begin_mixed, checkpoint  # noqa: E402
 from impasto.train.studio import Listener  # noqa: E402
 from impasto.train.style import About, TrainedStyle, train_style  # noqa: E402
 from studio import (  # noqa: E402
@@ -37,6 +37,7 @@ from studio import (  # noqa: E402
     TINY,
     furnish,
     losses_of,
+    random_styles,
     trainer_of,
 )
 
@@ -267,6 +268,28 @@ def test_a_training_can_begin_from_another_one(studio: Path) -> None:
     SIZES["fast"] = PainterConfig(8, 4, (1,))  # the fixture puts the old one back
     with pytest.raises(RequestError, match="other sizes"):
         train(studio, "third", short, start=str(first))
+
+
+def test_a_new_painting_begins_no_further_away_than_the_nearest_style(studio: Path) -> None:
+    config = dataclasses.replace(SMALL, frozen=True)
+    trainer, known = trainer_of(studio, config), random_styles(TINY, 5)
+    start = Start(TINY, Painter(TINY).state_dict(), known)
+    trainer.net.load_state_dict(start.network)
+    assert trainer.held_out is not None
+    scene, which = trainer.held_out.float(), torch.zeros(len(trainer.held_out), dtype=torch.int64)
+
+    def loss(vector: Tensor) -> float:
+        with torch.inference_mode():
+            return float(trainer.judge(trainer.net(scene, vector[None]), scene, which)[0].mean())
+
+    weights = begin_mixed(trainer, start)
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-4)
+    torch.testing.assert_close(trainer.styles[0].detach(), weights @ known)
+    assert loss(trainer.styles[0].detach()) <= min(loss(each) for each in known) + 1e-5
+
+    alone = dataclasses.replace(start, styles=known[:1])
+    assert begin_mixed(trainer, alone).tolist() == [1]
+    assert torch.equal(trainer.styles.detach(), known[:1])
 
 
 def test_a_checkpoint_of_other_settings_is_refused_unless_forced(studio: Path) -> None:

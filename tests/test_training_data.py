@@ -30,7 +30,7 @@ def test_a_photograph_of_a_painting_is_read_as_it_is_viewed(tmp_path: Path) -> N
     deep = np.asarray(upright).astype(np.uint16) * 257
     Image.fromarray(deep).save(tmp_path / "deep.png")
     read = np.asarray(read_picture(tmp_path / "deep.png"))
-    np.testing.assert_array_equal(read[..., 2], np.asarray(upright))
+    np.testing.assert_allclose(read[..., 2].astype(int), np.asarray(upright), atol=1)
 
 
 def test_a_painting_that_nothing_can_be_learned_of_is_refused(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_painting_that_nothing_can_be_learned_of_is_refused(tmp_path: Path) ->
     Image.effect_noise((64, 64), 50).save(tmp_path / "other.ppm")
     (tmp_path / "other.ppm").rename(tmp_path / "other.png")
     for name, said in (("plain", "one plain colour"), ("strip", "strip of 3000x20"),
-                       ("other", "cannot be read")):  # fmt: skip
+                       ("other", "is not a picture")):  # fmt: skip
         with pytest.raises(RequestError, match=said):
             read_painting(tmp_path / f"{name}.png", shorter_px=64)
 

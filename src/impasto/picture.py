@@ -51,7 +51,7 @@ def paint_picture(
     The target is upright, as the source is shown; its other metadata stays behind.
 
     Args:
-        request: what was asked for; the source is a JPEG, PNG or WebP picture.
+        request: what was asked for; the source is a picture that `read_still` takes.
         model: bytes that `request.scorer.model` is the digest of.
         settings: limits.
         on_event: hears what happens, from this thread.

@@ -14,7 +14,7 @@ _TURNS = {
 
 
 def orientation(data: bytes) -> tuple[int, bool]:
-    """Degrees clockwise that a JPEG, PNG or WebP file is turned for viewing, and if it is mirrored.
+    """Degrees clockwise that the file of a picture is turned for viewing, and if it is mirrored.
 
     The mirroring, left to right, comes first. (0, False) where nothing readable says otherwise.
     """
@@ -33,6 +33,8 @@ def _payloads(data: bytes) -> Iterator[bytes]:
         yield from _of_chunks(data, 8, ">I4s", b"eXIf", swapped=False)
     elif data.startswith(b"RIFF"):
         yield from _of_chunks(data, 12, "<4sI", b"EXIF", swapped=True)
+    elif data.startswith((b"II", b"MM")):
+        yield data  # Exif data is TIFF, and so is this
 
 
 def _of_jpeg(data: bytes) -> Iterator[bytes]:

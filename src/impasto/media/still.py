@@ -1,4 +1,4 @@
-"""Single pictures: read from JPEG, PNG and WebP, made smaller, and written as PNG or JPEG."""
+"""Single pictures: JPEG, PNG, WebP, BMP and TIFF read, made smaller, PNG and JPEG written."""
 
 import hashlib
 from fractions import Fraction
@@ -39,6 +39,10 @@ def _decoder(head: bytes) -> str | None:
         return "mjpeg"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"
+    if head.startswith((b"II*\0", b"MM\0*")):
+        return "tiff"
+    if head.startswith(b"BM") and head[6:10] == bytes(4):
+        return "bmp"
     return "webp" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None
 
 
@@ -48,7 +52,7 @@ def read_still(path: File, limits: Limits | None = None) -> tuple[Source, VideoF
     The bytes go straight to one decoder, so no container and no protocol of FFmpeg's is involved.
 
     Raises:
-        SourceRefused: not there, not a whole JPEG, PNG or WebP picture, or beyond a limit.
+        SourceRefused: not there, not a whole picture of these kinds, or beyond a limit.
     """
     limits = limits or Limits()
     most = min(limits.max_bytes, _MAX_BYTES)
@@ -62,7 +66,7 @@ def read_still(path: File, limits: Limits | None = None) -> tuple[Source, VideoF
     decoder = _decoder(data[:12])
     if decoder is None:
         raise SourceRefused(
-            f"{str(path)!r} is not a picture that Impasto opens; jpg, png and webp are"
+            f"{str(path)!r} is not a picture that Impasto opens; jpg, png, webp, bmp and tiff are"
         )
     frame = _decoded(path, data, decoder, limits)
     rotation, mirrored = orientation(data)
@@ -90,7 +94,10 @@ def _decoded(path: File, data: bytes, decoder: str, limits: Limits) -> VideoFram
     context = av.CodecContext.create(decoder, "r")
     assert isinstance(context, VideoCodecContext)
     # Checked by FFmpeg before it makes room; a damaged picture is an error and not half of one.
-    context.options = {"max_pixels": str(limits.max_pixels), "err_detect": "explode"}
+    # The decoder of TIFF refuses those by itself, and strictly also tags that it does not know.
+    context.options = {"max_pixels": str(limits.max_pixels)}
+    if decoder != "tiff":
+        context.options["err_detect"] = "explode"
     context.thread_count = 1
     try:
         frames = [*context.decode(av.Packet(data)), *context.decode(None)]

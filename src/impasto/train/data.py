@@ -1,26 +1,24 @@
 """Photographs for training: a folder of pictures -> random crops, the same for the same seed."""
 
 import itertools
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from impasto.errors import RequestError
+from impasto.errors import RequestError, SourceRefused
+from impasto.media.still import read_still, upright
+from impasto.protocols import File
 from impasto.styles import PICTURES
 
 Pixels = NDArray[np.uint8]  # RGB, (size, size, 3)
 
 _MOST_BAD_DRAWS = 64
-# A picture of any other kind under one of these names is refused: some readers start programs.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _MOST_OBLONG = 16
 
 
@@ -110,9 +108,9 @@ class Photographs:
             return None
         try:
             return self.read(path)
-        except OSError as error:
-            self.skipped[path] = f"{type(error).__name__}: {error}"
-            self.report(f"skipped {path}: {self.skipped[path]}")
+        except SourceRefused as error:
+            self.skipped[path] = str(error)
+            self.report(f"skipped: {error}")
             return None
 
 
@@ -134,24 +132,12 @@ def open_photographs(folder: Path, report: Callable[[str], None]) -> Photographs
     return Photographs(paths, report, named=named)
 
 
-def read_picture(path: Path | BinaryIO) -> Image.Image:
+def read_picture(path: File) -> Image.Image:
     """Decode a whole picture as RGB, upright as its Exif data says; transparency is left out.
 
-    Raises OSError when it is missing, damaged, of another kind, or has over 89 million pixels.
+    Raises SourceRefused when it is missing, damaged, of another kind, or too large.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as opened:
-                picture = ImageOps.exif_transpose(opened)
-                if picture.mode.startswith("I;16"):  # a conversion would make all but black white
-                    levels = np.rint(np.asarray(picture) / 257)
-                    picture = Image.fromarray(levels.astype(np.uint8))
-                return picture.convert("RGB")
-    except OSError:
-        raise
-    except Exception as error:  # Pillow's readers have no common error for damage
-        raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
+    return Image.fromarray(upright(*read_still(path)))
 
 
 def read_painting(
@@ -160,14 +146,9 @@ def read_painting(
     """A painting without its frame, scaled: float32 (1, 3, H, W), RGB 0..255.
 
     `inset` is the part of each side that is cut off first; details finer than `soften` pixels are
-    lost. Raises RequestError for a file that cannot be read, or that nothing can be learned of.
+    lost. Raises RequestError for a file that can't be read, or that nothing can be learned of.
     """
-    try:
-        picture = read_picture(path)
-    except OSError as error:
-        raise RequestError(
-            f"painting {path} cannot be read ({error}); give a JPEG or PNG picture"
-        ) from error
+    picture = read_picture(path)
     width, height = picture.size
     if max(width, height) > _MOST_OBLONG * min(width, height):
         raise RequestError(

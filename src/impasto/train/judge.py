@@ -11,6 +11,9 @@ from impasto.nets import texture as textures
 from impasto.nets.perceptual import Perceptual
 from impasto.train.config import TrainConfig
 
+Textures = dict[tuple[int, str], textures.Texture]
+"""By scale and layer."""
+
 
 class Judge:
     """The paintings as numbers: what painted crops are compared with."""
@@ -30,7 +33,7 @@ class Judge:
                 f"it has {', '.join(self.networks[-1].names)}"
             )
         with torch.no_grad():
-            each = [self._textures(painting.to(config.device)) for painting in paintings]
+            each = [self.textures(painting.to(config.device)) for painting in paintings]
         self.paintings = {key: textures.stack([found[key] for found in each]) for key in each[0]}
         device = config.device
         self.content_weight = torch.tensor(
@@ -48,7 +51,7 @@ class Judge:
         style = torch.stack(
             [
                 textures.style_loss(texture, self.paintings[key].of(which))
-                for key, texture in self._textures(painted).items()
+                for key, texture in self.textures(painted).items()
             ]
         ).mean(dim=0)
         tap, network = self.config.content_layer, self.networks[-1]
@@ -60,9 +63,9 @@ class Judge:
             wanted = network(shown, (tap,))[tap]
         return style, textures.content_loss(network(seen, (tap,))[tap], wanted)
 
-    def _textures(self, pictures: Tensor) -> dict[tuple[int, str], textures.Texture]:
-        """Statistics of the feature maps for the style, by scale and layer."""
-        found: dict[tuple[int, str], textures.Texture] = {}
+    def textures(self, pictures: Tensor) -> Textures:
+        """Statistics of the feature maps of pictures (N, 3, H, W), for the style."""
+        found: Textures = {}
         for scale in self.config.scales:
             scaled = functional.avg_pool2d(pictures, scale) if scale > 1 else pictures
             for network, taps in zip(self.networks, self.taps, strict=True):

@@ -113,7 +113,7 @@ def learn_vector(
     if (workshop / CHECKPOINT).exists():
         starts.begin(studio.trainer, begin)  # its network; the checkpoint holds the vector alone
     else:
-        starts.begin_nearest(studio.trainer, begin)
+        starts.begin_mixed(studio.trainer, begin)
     studio.run(workshop, _RHYTHM, listener)
     vector = studio.trainer.styles[0].detach().cpu().numpy().astype(np.float32)
     card = Style(
@@ -148,13 +148,15 @@ def frames_of(
 
     Raises SourceRefused when it is no video that Impasto opens, RequestError for a bad picture.
     """
-    frames = _still(source) if is_still(source) else _film(source, limits)
+    if is_still(source):
+        frames, digest = _still(source), file_digest(source)
+    else:
+        frames, digest = _film(source, limits)
     pictures = {Path(str(source)) / f"{place:08d}": frame for place, frame in enumerate(frames)}
     # What is held out are the last ones: they should come from everywhere in the film.
     paths = sorted(pictures, key=lambda path: (int(path.name) % 8 == 4, path))
     itself = painting / "itself"
     pictures[itself] = _still(painting)[0]
-    digest = file_digest(source)
     named = {path: f"{digest} {path.name}" for path in paths} | {itself: itself.name}
     return Photographs(
         [itself] * (len(frames) // 2) + paths, report, pictures.__getitem__, named=named
@@ -162,16 +164,11 @@ def frames_of(
 
 
 def _still(path: Place) -> list[Image.Image]:
-    try:
-        picture = read_picture(path if isinstance(path, Path) else path.open())
-    except OSError as error:
-        raise RequestError(
-            f"{path} cannot be read ({error}); give a JPEG or PNG picture"
-        ) from error
-    return [_at_most(picture)] * _FRAMES
+    return [_at_most(read_picture(path))] * _FRAMES
 
 
-def _film(path: Place, limits: Limits) -> list[Image.Image]:
+def _film(path: Place, limits: Limits) -> tuple[list[Image.Image], str]:
+    """Frames of a video, and the digest of its file."""
     probed = probe(path, limits)
     to_rgb = RgbReader(probed, width=probed.display_width, height=probed.display_height)
     frames = []
@@ -181,7 +178,7 @@ def _film(path: Place, limits: Limits) -> list[Image.Image]:
             index = round(float(place))
             frame = to_rgb(next(reader.read(index, index + 1)))
             frames.append(_at_most(Image.fromarray(frame)))
-    return frames
+    return frames, probed.digest
 
 
 def _at_most(picture: Image.Image) -> Image.Image:

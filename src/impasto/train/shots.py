@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from impasto.errors import RequestError
+from impasto.errors import RequestError, SourceRefused
 from impasto.records import Frames
 from impasto.train.data import read_picture
 from impasto.train.measures import Pixels, shifted
@@ -112,8 +112,6 @@ def shots_of(path: Path, number: int, setting: Setting) -> Shots:
     """
     try:
         photograph = read_picture(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise RequestError(
-            f"photograph {path} cannot be read ({error}); take it out of the folder"
-        ) from error
+    except SourceRefused as error:
+        raise RequestError(f"{error}; take it out of the folder") from error
     return make_shots(photograph, setting, np.random.default_rng((setting.seed, number)))

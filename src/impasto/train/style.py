@@ -113,7 +113,7 @@ def train_style(
         shutil.rmtree(workshop)
     if start != SCRATCH and not (workshop / CHECKPOINT).exists():
         listener.report(f"beginning with {start} weights")
-        starts.begin_nearest(
+        starts.begin_mixed(
             studio.trainer,
             starts.shipped(quality)
             if start == SHIPPED
