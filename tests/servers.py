@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -108,6 +109,8 @@ class S3:
     """May do everything in the bucket "films"."""
     reader: Access
     """May read there, and nothing else."""
+    role: str
+    """ARN of a role that the owner may take on."""
 
 
 @contextlib.contextmanager
@@ -125,21 +128,31 @@ def s3() -> Iterator[S3]:
         }  # fmt: skip
         boto3.client("s3", **root).create_bucket(Bucket="films")
         iam = boto3.client("iam", **root)
-        owner = _user(iam, "owner", "s3:*", endpoint)
+        owner = _user(iam, "owner", ["s3:*", "sts:AssumeRole"], endpoint)
         reader = _user(iam, "reader", ["s3:GetObject", "s3:ListBucket"], endpoint)
+        role = _role(iam, "worker", "s3:*")
         plain = {"Content-Type": "text/plain"}  # otherwise the number is taken for a form
         with urlopen(Request(f"{endpoint}/moto-api/reset-auth", b"0", plain)):
             pass
-        yield S3(port, owner, reader)
+        yield S3(port, owner, reader, role)
+
+
+def _allowing(actions: str | list[str]) -> str:
+    allowed = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+
+
+def _role(iam: Any, name: str, actions: str) -> str:
+    anybody = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "*"}}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [anybody]})
+    arn: str = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    iam.put_role_policy(RoleName=name, PolicyName=name, PolicyDocument=_allowing(actions))
+    return arn
 
 
 def _user(iam: Any, name: str, actions: str | list[str], endpoint: str) -> Access:
-    import json
-
     iam.create_user(UserName=name)
-    allowed = {"Effect": "Allow", "Action": actions, "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
-    iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=policy)
+    iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=_allowing(actions))
     key = iam.create_access_key(UserName=name)["AccessKey"]
     return Access(
         url="s3://films", endpoint=endpoint, region="us-east-1",

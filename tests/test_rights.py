@@ -1,19 +1,42 @@
-"""What workers may do and know: their run's objects for some hours, and no account's key."""
+"""What workers may do and know: their chunk's objects for some hours, and no account's key."""
 
 from __future__ import annotations
 
+import itertools
+import json
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+import media_maker
 import networks
-from crew import crew
+import servers
+from crew import FORTY, crew
+from impasto.access import Access
 from impasto.config import load_settings
-from impasto.records import Done, Event
+from impasto.engines import local
+from impasto.engines.member import Order
+from impasto.errors import RequestError
+from impasto.keys import from_json, segment_key, to_json
+from impasto.records import Done, Event, Failed, Plan, Settings, Task
+from impasto.request import Options
+from impasto.rights import limited
 from impasto.run import score
+from impasto.stores import Store, grants, narrow, open_store
+from impasto.stores.aws import policy
+from impasto.worker import model_key, score_chunk
+from media_table import AudioTrack
 from painting import PLAIN, model_in, settings_in
+
+_numbers = itertools.count()
+_THREES = replace(PLAIN, chunk_frames=3)
+
+
+# --- what they know ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ["local", "mpi"])
@@ -44,3 +67,234 @@ def test_workers_do_not_inherit_secrets(
     for environ in seen:
         assert environ["OTHER"] == "plain"
         assert "s3cret" not in environ.values()
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """A film in one account and a place to work in another, both opened by the accounts' keys."""
+
+    media: Access
+    system: Access
+    folder: Path
+
+    @property
+    def source(self) -> str:
+        return f"{self.media.url}/in/film.mp4"
+
+    @property
+    def settings(self) -> Settings:
+        settings = settings_in(self.folder)
+        return replace(
+            settings, system_store=f"{self.system.url}/work", access=(self.media, self.system)
+        )
+
+    def store(self, which: str) -> Store:
+        access = self.media if which == "media" else self.system
+        return open_store(access.url, [access])
+
+    def paint(self, options: Options, on_event: Callable[[Event], None] = lambda _: None) -> None:
+        score(
+            self.source,
+            model=model_in(self.folder, networks.painterly()),
+            target=f"{self.media.url}/out/film.mp4",
+            options=options,
+            settings=self.settings,
+            on_event=on_event,
+        )
+
+
+@pytest.fixture
+def cloud(blobs: servers.Azurite, tmp_path: Path) -> Cloud:
+    number = next(_numbers)
+    media = blobs.container("media", f"rights-media-{number}")
+    system = blobs.container("system", f"rights-system-{number}")
+    film = tmp_path / "film.mp4"
+    media_maker.make(replace(FORTY, audio=(AudioTrack(),)), film)
+    open_store(media.url, [media]).put("in/film.mp4", film.read_bytes())
+    film.unlink()
+    return Cloud(media, system, tmp_path)
+
+
+@pytest.mark.parametrize("engine", ["local", "mpi"])
+def test_no_key_is_found_with_a_worker_nor_in_anything_that_it_wrote(
+    engine: str, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [key for key in (cloud.media.key, cloud.system.key) if key]
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", keys[0])
+    monkeypatch.setenv("TMPDIR", str(cloud.folder))
+    told: list[bytes] = []
+    orders: list[Order] = []
+
+    def tell(order: Order) -> bytes:
+        orders.append(order)
+        told.append(to_json(order))
+        return told[-1]
+
+    monkeypatch.setattr(local, "to_json", tell)
+
+    def look(event: Event) -> None:
+        for worker in crew(all_ranks=True) if isinstance(event, Done) else ():
+            told.append("\0".join([*worker.cmdline(), *worker.environ().values()]).encode())
+            told.extend(Path(file.path).read_bytes() for file in worker.open_files()
+                        if Path(file.path).is_relative_to(cloud.folder))  # fmt: skip
+
+    cloud.paint(replace(_THREES, engine=engine, workers=1, keep=True), look)
+    assert len(told) > 10
+    for which in ("media", "system"):
+        store = cloud.store(which)
+        told += [store.get(entry.key) for entry in store.list()]
+    told += [path.read_bytes() for path in cloud.folder.rglob("*") if path.is_file()]
+    text = b"\n".join(told)
+    assert len(keys) == 2
+    assert not [key for key in keys if key.encode() in text]
+    assert len(orders) == (14 if engine == "local" else 0)
+    assert all(access.grants for order in orders for access in order.task.access)
+
+
+def test_nothing_but_media_lies_in_the_media_store(cloud: Cloud) -> None:
+    cloud.paint(replace(_THREES, keep=True))
+    assert sorted(entry.key for entry in cloud.store("media").list()) == [
+        "in/film.mp4",
+        "out/film.mp4",
+    ]
+    kinds = {entry.key.rpartition(".")[2] for entry in cloud.store("system").list()}
+    assert {"json", "mkv", "onnx"} <= kinds <= {"json", "jsonl", "mkv", "onnx"}
+
+
+# --- what they may do -------------------------------------------------------------------------
+
+_REFUSED = "the credentials are refused|was given no right to"
+
+
+@pytest.fixture
+def begun(cloud: Cloud) -> tuple[Cloud, Task, Plan]:
+    """A run whose first chunk is done, as its driver would hand it out."""
+
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Done):
+            raise Stop
+
+    with pytest.raises(Stop):
+        cloud.paint(_THREES, stop)
+    work = open_store(f"{cloud.system.url}/work", [cloud.system])
+    (key,) = [entry.key for entry in work.list("runs") if entry.key.endswith("plan.json")]
+    task = Task(key.split("/")[1], cloud.source, work.url, access=(cloud.media, cloud.system))
+    return cloud, task, from_json(work.get(key), Plan)
+
+
+def test_a_worker_reads_and_writes_its_chunk_and_nothing_else(
+    begun: tuple[Cloud, Task, Plan],
+) -> None:
+    cloud, task, plan = begun
+    chunk = plan.chunks[1]
+    narrowed = limited(task, chunk)
+    assert not {cloud.media.key, cloud.system.key} & {
+        value for access in narrowed.access for value in access.secrets
+    }
+    outcome = score_chunk(narrowed, chunk)
+    assert isinstance(outcome, Done), outcome
+    work = open_store(task.system, narrowed.access)
+    media = open_store(cloud.media.url, narrowed.access)
+    key, other = segment_key(plan, chunk), segment_key(plan, plan.chunks[2])
+    assert work.head(f"runs/{task.run_id}/plan.json").bytes
+    for ask in (
+        lambda: work.get(f"{key}.mkv"),  # written, not read
+        lambda: work.put(f"{other}.mkv", b"no"),  # another chunk's
+        lambda: work.put(f"runs/{task.run_id}/plan.json", b"no"),  # read, not written
+        lambda: work.put(model_key(plan.spec.scorer), b"no"),
+        lambda: work.delete(f"{key}.mkv"),
+        lambda: list(work.list()),
+        lambda: work.get("runs/other/plan.json"),
+        lambda: media.put("in/film.mp4", b"no"),
+        lambda: media.get("in/other.mp4"),
+        lambda: list(media.list()),
+    ):
+        with pytest.raises(RequestError, match=_REFUSED):
+            ask()
+
+
+@pytest.mark.parametrize("asked", ["another object", "another container", "to write", "to delete"])
+def test_the_service_itself_refuses_what_a_signature_does_not_say(asked: str, cloud: Cloud) -> None:
+    """As above, with the signature used for something else than what it was made for."""
+    system = cloud.store("system")
+    system.put("runs/a/plan.json", b"1")
+    system.put("runs/b/plan.json", b"1")
+    (access,) = narrow([cloud.system], reads=[f"{system.url}/runs/a/plan.json"], writes=[])
+    ((_, signature),) = access.grants
+    stolen = replace(access, grants=(), sas=signature)
+    media = open_store(cloud.media.url, [replace(stolen, url=cloud.media.url)])
+    system_by_it = open_store(system.url, [stolen])
+    asks: dict[str, Callable[[], object]] = {
+        "another object": lambda: system_by_it.get("runs/b/plan.json"),
+        "another container": lambda: media.get("in/film.mp4"),
+        "to write": lambda: system_by_it.put("runs/a/plan.json", b"2"),
+        "to delete": lambda: system_by_it.delete("runs/a/plan.json"),
+    }
+    with pytest.raises(RequestError, match=r"the credentials are refused|it answers 403"):
+        asks[asked]()
+    assert system.get("runs/a/plan.json") == b"1"
+
+
+def test_rights_end_and_every_chunk_brings_new_ones(
+    begun: tuple[Cloud, Task, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, task, plan = begun
+    monkeypatch.setattr(grants, "_LIFETIME", timedelta(seconds=2))
+    first = limited(task, plan.chunks[3])
+    assert isinstance(score_chunk(first, plan.chunks[3]), Done)
+    late = limited(task, plan.chunks[4])
+    time.sleep(3.5)
+    refused = score_chunk(late, plan.chunks[4])
+    assert isinstance(refused, Failed)
+    assert "the credentials are refused" in refused.error
+    # The same process goes on with what it has loaded, and with new rights.
+    assert isinstance(score_chunk(limited(task, plan.chunks[4]), plan.chunks[4]), Done)
+    assert isinstance(score_chunk(limited(task, plan.chunks[5]), plan.chunks[5]), Done)
+
+
+def test_who_has_a_signature_only_hands_that_on(cloud: Cloud, blobs: servers.Azurite) -> None:
+    name = cloud.system.url.removeprefix("az://")
+    signed = replace(cloud.system, key=None, sas=blobs.sas("system", name))
+    assert narrow([signed], reads=[f"{signed.url}/a"], writes=[]) == (signed,)
+
+
+# --- S3 ---------------------------------------------------------------------------------------
+
+
+def test_a_role_is_taken_on_for_a_runs_objects(buckets: servers.S3) -> None:
+    owner = replace(buckets.owner, role=buckets.role)
+    store = open_store("s3://films/r", [buckets.owner])
+    store.put("runs/a/plan.json", b"1")
+    reads = [f"{store.url}/runs/a/plan.json"]
+    first, second = (
+        narrow([owner], reads=reads, writes=[f"{store.url}/runs/a/segments/{number}.mkv"])
+        for number in range(2)
+    )
+    assert first == second  # a run's chunks share the answer
+    (narrowed,) = first
+    assert not {owner.key, owner.key_id} & {*narrowed.secrets, narrowed.key_id}
+    worker = open_store(store.url, [narrowed])
+    assert worker.get("runs/a/plan.json") == b"1"
+    worker.put("runs/a/segments/0.mkv", b"2")
+
+
+def test_a_role_that_is_refused_is_named_in_one_line(buckets: servers.S3) -> None:
+    reader = replace(buckets.reader, role=buckets.role)
+    with pytest.raises(RequestError, match=r"the role 'arn:.*' is refused: .*not authorized") as no:
+        narrow([reader], reads=[f"{reader.url}/a"], writes=[])
+    assert "\n" not in str(no.value)
+
+
+def test_the_sessions_policy_names_the_objects_and_what_may_be_done() -> None:
+    told = json.loads(policy(["s3://b/in/a.mp4"], ["s3://b/runs/x/segments/*"]))
+    reading, writing = told["Statement"]
+    assert (reading["Action"], reading["Resource"]) == (
+        ["s3:GetObject"],
+        ["arn:aws:s3:::b/in/a.mp4"],
+    )
+    assert writing["Resource"] == ["arn:aws:s3:::b/runs/x/segments/*"]
+    assert "s3:PutObject" in writing["Action"]
+    assert not any("Delete" in action or "*" in action for action in writing["Action"])

@@ -32,6 +32,10 @@ class Access:
     """Shared access signature of Azure, as a query string."""
     token: str | None = field(default=None, repr=False)
     """Bearer token of Azure, or session token of S3."""
+    grants: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """URLs of objects of Azure, each with a shared access signature of its own."""
+    role: str | None = None
+    """ARN of the role of S3 that workers take on, for their run's objects alone."""
     seal: str | None = field(default=None, repr=False)
     """Keys that objects are sealed with, "id:base64 id:base64 …", the newest first."""
     certificate: str | None = None
@@ -44,7 +48,8 @@ class Access:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must not be seen by anybody."""
-        held = (self.key, self.sas, self.token, self.seal)
+        signatures = (signature for _, signature in self.grants)
+        held = (self.key, self.sas, self.token, self.seal, *signatures)
         return tuple(secret for secret in held if secret)
 
 

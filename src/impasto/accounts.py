@@ -27,7 +27,7 @@ from impasto.errors import RequestError
 
 _SECRETS = ("key", "sas", "token", "seal")
 _PATHS = ("service_account", "certificate")
-_PLAIN = ("account", "endpoint", "region", "profile", "key_id")
+_PLAIN = ("account", "endpoint", "region", "profile", "key_id", "role")
 KEYS = (*_PLAIN, *_PATHS, *_SECRETS, *(f"{name}_env" for name in _SECRETS), "allow_http")
 """Of a table [stores."URL"]."""
 _FOLDERS, _OF_FOLDERS = ("/", "~", "file:///"), ("seal", "seal_env")

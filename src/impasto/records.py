@@ -273,8 +273,9 @@ class Task:
     """Frames scored at the same time, one core each; 0 takes every core."""
     limits: Limits = Limits()
     scheduled_events: str = "off"
-    access: tuple[Access, ...] = ()
-    """What opens source and system store; it goes from memory to memory, and is kept nowhere."""
+    access: tuple[Access, ...] = field(default=(), compare=False)
+    """What opens source and system store, anew with every chunk; it goes from memory to memory, and
+    is kept nowhere."""
 
 
 @dataclass(frozen=True, slots=True)

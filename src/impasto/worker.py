@@ -22,6 +22,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from impasto.access import Access
 from impasto.errors import ImpastoError, OutOfMemory, OutOfSpace, RunFailed
 from impasto.keys import from_json, run_id, segment_key, to_json
 from impasto.media.decode import FrameReader
@@ -32,7 +33,7 @@ from impasto.observe.logs import keep_attempt
 from impasto.protocols import Scorer, Sequential
 from impasto.records import Chunk, Done, Failed, Outcome, Plan, Progress, ScorerSpec, Task
 from impasto.scorers import open_scorer
-from impasto.stores import Store, locate, open_store
+from impasto.stores import Place, Store, locate, open_store
 
 T = TypeVar("T")
 _PROGRESS_EVERY_S = 0.2
@@ -105,15 +106,31 @@ class _Session:
     """What a process keeps from chunk to chunk of one run."""
 
     store: Store
+    source: Place
+    access: tuple[Access, ...]
     plan: Plan
     reader: FrameReader
     to_rgb: RgbReader
     to_yuv: YuvWriter
     scorer: Scorer
 
+    def renew(self, access: tuple[Access, ...]) -> None:
+        """Take what opens the stores for the next chunk."""
+        if access == self.access:
+            return
+        self.access = access
+        for store in (self.store, *([] if isinstance(self.source, Path) else [self.source.store])):
+            store.renew(open_store(store.url, access))
+
+
+def _session(task: Task) -> _Session:
+    session = _open_session(task)
+    session.renew(task.access)
+    return session
+
 
 @lru_cache(maxsize=1)
-def _session(task: Task) -> _Session:
+def _open_session(task: Task) -> _Session:
     store = open_store(task.system, task.access)
     source = locate(task.source, task.access, etag=task.etag)
     plan = from_json(store.get(f"runs/{task.run_id}/plan.json"), Plan)
@@ -131,6 +148,8 @@ def _session(task: Task) -> _Session:
     )
     return _Session(
         store=store,
+        source=source,
+        access=task.access,
         plan=plan,
         reader=FrameReader(source, plan.source, limits=task.limits),
         to_rgb=RgbReader(plan.source, width=encode.width, height=encode.height),

@@ -7,6 +7,7 @@ from typing import Protocol
 from impasto.engines.member import Leaving, Message, Order
 from impasto.errors import EngineLost
 from impasto.records import Chunk, Failed, Outcome, Progress, Task
+from impasto.rights import limited
 
 
 class Crew(Protocol):
@@ -111,7 +112,7 @@ class _Desk:
         self.having[seat] = chunk
         if seat not in self._present:
             self._late.add(seat)
-        self._crew.give(seat, Order(self._task, chunk))
+        self._crew.give(seat, Order(limited(self._task, chunk), chunk))
 
     def _take(self, seat: int) -> Chunk:
         self._late.discard(seat)

@@ -103,11 +103,17 @@ def keep_attempt(
         numbered = [replace(line, attempt=attempt) for line in lines]
         return _join(numbered, room, replace(base, attempt=attempt, level="warning"))
 
-    for attempt in range(1, _MOST_ATTEMPTS):
-        if store.put_new(f"{folder(run_id)}/{outcome.chunk:06d}-{attempt}.jsonl", part(attempt)):
+    *keys, last = attempt_keys(run_id, outcome.chunk)
+    for attempt, key in enumerate(keys, 1):
+        if store.put_new(key, part(attempt)):
             return
-    last = f"{folder(run_id)}/{outcome.chunk:06d}-{_MOST_ATTEMPTS}.jsonl"
     store.put(last, part(_MOST_ATTEMPTS))
+
+
+def attempt_keys(run_id: str, chunk: int) -> list[str]:
+    """Where the attempts at a chunk are written, the first one first."""
+    numbers = range(1, _MOST_ATTEMPTS + 1)
+    return [f"{folder(run_id)}/{chunk:06d}-{number}.jsonl" for number in numbers]
 
 
 def _ending(outcome: Done | Failed, base: Line) -> list[Line]:

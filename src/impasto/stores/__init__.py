@@ -10,6 +10,7 @@ No reader ever sees a part of an object. Keys are relative, with "/" between the
 
 from impasto.stores.backends import open_store
 from impasto.stores.file import Place, StoredFile, address, etag_of, handed, locate
+from impasto.stores.grants import can_narrow, narrow
 from impasto.stores.store import Entry, Store
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "Store",
     "StoredFile",
     "address",
+    "can_narrow",
     "etag_of",
     "handed",
     "locate",
+    "narrow",
     "open_store",
 ]

@@ -1,7 +1,13 @@
-"""Profiles of the AWS tools, through boto3."""
+"""Profiles of the AWS tools, and roles for workers, through boto3."""
 
+import json
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from impasto.access import Access
 from impasto.errors import RequestError
 
 
@@ -22,3 +28,74 @@ def profile(name: str, url: str) -> tuple[str | None, Any]:
         return session.region_name, Boto3CredentialProvider(session)
     except (BotoCoreError, ValueError) as error:
         raise RequestError(f"{url}: the AWS profile {name!r} can't be used: {error}") from None
+
+
+def assume(access: Access, reads: Sequence[str], writes: Sequence[str]) -> Access:
+    """Take the role of `access` on, for these objects alone.
+
+    Written objects are widened to their folders, so that all chunks of a run share one answer; it
+    is asked for anew when half of its hour is over.
+
+    Raises:
+        RequestError: boto3 is missing, or the role is refused.
+    """
+    folders = sorted({url.rpartition("/")[0] for url in writes})
+    singly = sorted(url for url in reads if url.rpartition("/")[0] not in folders)
+    wanted = (access, (*singly, *(f"{folder}/*" for folder in folders)), tuple(folders))
+    taken_at, narrowed = _assumed.get(wanted, (-math.inf, access))
+    if time.monotonic() - taken_at > _RENEW_S:
+        narrowed = _assume(access, policy(wanted[1], [f"{folder}/*" for folder in folders]))
+        _assumed.clear()  # of other runs, and what is old
+        _assumed[wanted] = (time.monotonic(), narrowed)
+    return narrowed
+
+
+def policy(reads: Iterable[str], writes: Iterable[str]) -> str:
+    """The policy that allows reading and writing these URLs, in which * stands for anything."""
+
+    def statement(actions: list[str], urls: Iterable[str]) -> dict[str, Any]:
+        names = [url.replace("s3://", "arn:aws:s3:::", 1) for url in urls]
+        return {"Effect": "Allow", "Action": actions, "Resource": names}
+
+    statements = [
+        statement(["s3:GetObject"], reads),
+        statement(["s3:PutObject", "s3:AbortMultipartUpload"], writes),
+    ]
+    kept = [one for one in statements if one["Resource"]]
+    return json.dumps({"Version": "2012-10-17", "Statement": kept})
+
+
+_RENEW_S = 1800.0
+_assumed: dict[Any, tuple[float, Access]] = {}
+
+
+def _assume(access: Access, session_policy: str) -> Access:
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError:
+        raise RequestError(f"a role for {access.url} needs: pip install 'impasto[aws]'") from None
+    try:
+        session = boto3.Session(
+            profile_name=access.profile,
+            region_name=access.region,
+            aws_access_key_id=access.key_id,
+            aws_secret_access_key=access.key,
+            aws_session_token=access.token,
+        )
+        client = session.client("sts", endpoint_url=access.endpoint, verify=access.certificate)
+        given = client.assume_role(
+            RoleArn=access.role, RoleSessionName="impasto-worker", Policy=session_policy
+        )["Credentials"]
+    except (BotoCoreError, ClientError, ValueError) as error:
+        told = str(error).partition("\n")[0][:200]
+        raise RequestError(f"{access.url}: the role {access.role!r} is refused: {told}") from None
+    return replace(
+        access,
+        role=None,
+        profile=None,
+        key_id=given["AccessKeyId"],
+        key=given["SecretAccessKey"],
+        token=given["SessionToken"],
+        region=access.region or session.region_name,
+    )

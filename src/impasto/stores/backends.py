@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from ipaddress import ip_address
@@ -108,8 +109,10 @@ def open_store(url: str, access: Sequence[Access] = ()) -> Store:
     delete = None
     try:
         match scheme:
+            case "az" if found.grants:
+                return _sealed(_granted(container, found, named, prefix))
             case "az":
-                backend, delete = _azure(container, found, named)
+                backend, delete = azure_backend(container, found, named)
             case "s3":
                 backend = _s3(container, found, named)
             case "gs":
@@ -157,9 +160,23 @@ def _memory(name: str) -> MemoryStore:  # noqa: ARG001 - one for each name
     return MemoryStore()
 
 
-def _azure(
+def _granted(container: str, access: Access, url: str, prefix: str) -> Store:
+    from impasto.stores.granted import GrantedStore
+
+    def open_with(signature: str) -> ObjectStore:
+        return azure_backend(container, replace(access, sas=signature, grants=()), url)[0]
+
+    return GrantedStore(url, prefix=prefix, access=access, open_with=open_with)
+
+
+def azure_backend(
     container: str, access: Access, url: str
 ) -> tuple[ObjectStore, Callable[[str], None] | None]:
+    """Return what opens a container, and what deletes from it where that has no right of its own.
+
+    Raises:
+        RequestError: an account or a package is missing, or the endpoint is refused.
+    """
     if not access.account:
         raise RequestError(
             f"{url} needs a storage account: set AZURE_STORAGE_ACCOUNT_NAME, or account in "

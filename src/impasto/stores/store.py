@@ -77,13 +77,13 @@ class Store:
     def put(self, key: str, data: bytes) -> None:
         """Write an object whole, in place of any that was there."""
         with self._translated("write", key):
-            obstore.put(self._backend, self._path(key), data, max_concurrency=_PARTS_AT_A_TIME)
+            obstore.put(self._at(key), self._path(key), data, max_concurrency=_PARTS_AT_A_TIME)
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Write an object unless there is one already; return whether it was written."""
         with self._translated("write", key):
             try:
-                obstore.put(self._backend, self._path(key), data, mode="create")
+                obstore.put(self._at(key), self._path(key), data, mode="create")
             except AlreadyExistsError:
                 return False
             return True
@@ -91,10 +91,11 @@ class Store:
     def put_if_match(self, key: str, data: bytes, etag: str) -> bool:
         """Write an object in place of the one with that etag; return whether it was still there."""
         with self._translated("write", key):
-            if isinstance(self._backend, LocalStore):
-                return self._put_if_match_locally(self._backend, key, data, etag)
+            backend = self._at(key)
+            if isinstance(backend, LocalStore):
+                return self._put_if_match_locally(backend, key, data, etag)
             try:
-                obstore.put(self._backend, self._path(key), data, mode={"e_tag": etag})
+                obstore.put(backend, self._path(key), data, mode={"e_tag": etag})
             except (PreconditionError, FileNotFoundError):
                 return False
             return True
@@ -187,7 +188,7 @@ class Store:
             FileNotFoundError: there is none.
         """
         with self._translated("read", key):
-            return bytes(obstore.get(self._backend, self._path(key)).bytes())
+            return bytes(obstore.get(self._at(key), self._path(key)).bytes())
 
     def get_range(self, key: str, start: int, stop: int, *, etag: str = "") -> bytes:
         """Return bytes `[start, stop)` of an object, `stop` within it.
@@ -205,7 +206,7 @@ class Store:
         with self._translated("read", key):
             try:
                 found = obstore.get(
-                    self._backend,
+                    self._at(key),
                     self._path(key),
                     options={"range": (start, stop), **({"if_match": etag} if etag else {})},
                 )
@@ -222,7 +223,7 @@ class Store:
             FileNotFoundError: there is none.
         """
         with self._translated("look up", key):
-            return self._entry(obstore.head(self._backend, self._path(key)))
+            return self._entry(obstore.head(self._at(key), self._path(key)))
 
     def exists(self, key: str) -> bool:
         """Whether there is an object at `key`."""
@@ -240,7 +241,7 @@ class Store:
         """
         with self._translated("list", prefix):
             batches = obstore.list(
-                self._backend, self._path(prefix) or None, chunk_size=_LIST_BATCH
+                self._at(prefix), self._path(prefix) or None, chunk_size=_LIST_BATCH
             )
             for batch in batches:
                 for found in batch:
@@ -252,7 +253,15 @@ class Store:
             if self._delete is not None:
                 self._delete(self._path(key))
             else:
-                obstore.delete(self._backend, self._path(key))
+                obstore.delete(self._at(key), self._path(key))
+
+    def renew(self, newer: "Store") -> None:
+        """Go on as `newer` does, which opens the same with credentials that were given later."""
+        vars(self).update(vars(newer))
+
+    def _at(self, key: str) -> ObjectStore:  # noqa: ARG002 - of another kind of store
+        """What an object is reached by."""
+        return self._backend
 
     def _path(self, key: str) -> str:
         return f"{self._prefix}/{key}".strip("/") if self._prefix else key
@@ -291,13 +300,13 @@ class Store:
             return RequestError(self._no_container())
         denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
         if denied or re.search(r"status code: 40[13] ", text):
-            return RequestError(f"{what}: the credentials are refused ({_answer(text)})")
+            return RequestError(f"{what}: the credentials are refused ({plain_answer(text)})")
         if any(f"(os error {code})" in text for code in OutOfSpace.CODES):
             return OutOfSpace(
                 f"no space left in {self.url} for {key!r}; make room there and give the same "
                 "command again: it goes on from what is done"
             )
-        return RunFailed(f"{what}: {_answer(text)}")
+        return RunFailed(f"{what}: {plain_answer(text)}")
 
 
 def _quoted(etag: str) -> str:
@@ -305,7 +314,7 @@ def _quoted(etag: str) -> str:
     return f'"{etag}"' if etag and not etag.endswith('"') else etag
 
 
-def _answer(text: str) -> str:
+def plain_answer(text: str) -> str:
     """What a store's failure comes down to, of the pages that obstore writes about it."""
     status = re.search(r"status code: (\d{3} [A-Za-z ]+)", text)
     code = re.search(r"<Code>(\w+)</Code>", text)

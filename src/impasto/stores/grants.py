@@ -1,0 +1,93 @@
+"""Credentials for workers: for named objects, to read or to write, and for some hours.
+
+On Azure each object gets a shared access signature of its own, signed with the account's key or,
+where the account is opened by Azure AD, with a user delegation key. One signature for a whole
+prefix needs an account with a hierarchical namespace; those for single objects work on every one.
+https://learn.microsoft.com/rest/api/storageservices/create-user-delegation-sas
+
+On S3 they are those of a role, taken on under a session policy that names the objects.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies.html#policies_session
+
+Whoever has no more than a signature, and whoever goes to Google or to S3 without a role, hands on
+what it has.
+"""
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from itertools import groupby
+from typing import Literal
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore
+
+from impasto.access import Access, find_access
+from impasto.errors import RequestError
+from impasto.stores.backends import azure_backend, scheme_of, split
+from impasto.stores.store import plain_answer
+
+_LIFETIME = timedelta(hours=6)
+"""Of a signature: no chunk takes as long, and each has its own."""
+
+
+def can_narrow(access: Access) -> bool:
+    """Whether credentials for less can be made of these."""
+    match scheme_of(access.url):
+        case "az":
+            return not (access.sas or access.grants)
+        case "s3":
+            return access.role is not None
+        case _:
+            return False
+
+
+def narrow(
+    access: Sequence[Access],
+    *,
+    reads: Iterable[str],
+    writes: Iterable[str],
+) -> tuple[Access, ...]:
+    """Return credentials that open these objects and no others, where such can be made.
+
+    Args:
+        access: what the objects are opened with here.
+        reads: URLs of objects that are only read.
+        writes: URLs of objects that are only written.
+
+    Raises:
+        RequestError: the account does not let these credentials make others.
+    """
+    reads, writes = list(reads), list(writes)
+    narrowed = []
+    for one in access:
+        read = [url for url in reads if find_access(url, access) is one]
+        written = [url for url in writes if find_access(url, access) is one]
+        if not can_narrow(one):
+            narrowed.append(one)
+        elif scheme_of(one.url) == "az":
+            signed = [*_sign(one, "GET", read), *_sign(one, "PUT", written)]
+            narrowed.append(replace(one, key=None, token=None, grants=tuple(signed)))
+        else:
+            from impasto.stores.aws import assume
+
+            narrowed.append(assume(one, read, written))
+    return tuple(narrowed)
+
+
+def _sign(
+    access: Access, method: Literal["GET", "PUT"], urls: Sequence[str]
+) -> Generator[tuple[str, str]]:
+    """Yield each URL with a signature for that method."""
+    for container, group in groupby(sorted(urls), key=lambda url: split(url)[1]):
+        objects = list(group)
+        backend, _ = azure_backend(container, access, f"az://{container}")
+        assert isinstance(backend, AzureStore)
+        try:
+            signed = obstore.sign(backend, method, [split(url)[2] for url in objects], _LIFETIME)
+        except BaseError as error:
+            raise RequestError(
+                f"az://{container} gives no signatures for workers ({plain_answer(str(error))}); "
+                "an identity needs the role Storage Blob Delegator"
+            ) from None
+        yield from zip(objects, (url.partition("?")[2] for url in signed), strict=True)
