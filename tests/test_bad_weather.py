@@ -18,13 +18,16 @@ import pytest
 import impasto
 import media_maker
 import networks
+import servers
 from crew import FORTY
+from fault_proxy import Faults, fault_proxy
 from impasto.cli import main
-from impasto.errors import OutOfSpace, RunFailed
+from impasto.errors import OutOfSpace, RequestError, RunFailed
 from impasto.media.still import encode_png
-from impasto.records import Report
+from impasto.records import Done, Event, Report, Settings
 from impasto.request import Options
 from impasto.run import score
+from impasto.stores import StoredFile, backends, locate, open_store
 from media_table import AudioTrack
 from painting import PLAIN, model_in, settings_in
 
@@ -154,6 +157,99 @@ def test_a_full_temporary_folder_is_named_and_with_room_the_run_goes_on(
     disk.grow()
     assert _paint(film, tmp_path, options=tried).verified
     assert disk.files() == []
+
+
+# --- a store that has a bad hour --------------------------------------------------------------
+
+
+@pytest.fixture
+def stormy(
+    blobs: servers.Azurite, film: Path, tmp_path: Path
+) -> Iterator[tuple[Settings, str, Faults]]:
+    """Settings whose stores lie behind a proxy, the container's URL, and what goes wrong there."""
+    name = f"weather-{tmp_path.name.replace('_', '-')[:40].lower()}"
+    owner = blobs.container("media", name)
+    open_store(owner.url, [owner]).put("in/film.mp4", film.read_bytes())
+    with fault_proxy(blobs.port) as (port, faults):
+        access = replace(owner, endpoint=f"http://127.0.0.1:{port}/media")
+        settings = replace(settings_in(tmp_path), system_store=f"{owner.url}/work")
+        yield replace(settings, access=(access,)), owner.url, faults
+
+
+def _paint_there(settings: Settings, url: str, folder: Path, options: Options) -> Report:
+    return score(
+        f"{url}/in/film.mp4",
+        model=model_in(folder, networks.painterly()),
+        target=f"{url}/out.mp4",
+        options=options,
+        settings=settings,
+    )
+
+
+@pytest.mark.parametrize("engine", ["inline", "local"])
+def test_a_store_that_fails_for_a_while_only_costs_time(
+    engine: str,
+    stormy: tuple[Settings, str, Faults],
+    tmp_path: Path,
+    undisturbed: bytes,
+) -> None:
+    settings, url, faults = stormy
+    kinds = ["503", "reset", "lost", "torn", "slow"]
+    dice = np.random.default_rng(4)
+    faults.plan(str(word) for word in dice.choice([*kinds, "", "", ""], 60))
+    options = replace(_THREES, engine=engine, workers=1)
+    report = _paint_there(settings, url, tmp_path, options)
+    assert set(faults.met) == set(kinds)
+    assert report.verified
+    assert open_store(url, settings.access).get("out.mp4") == undisturbed
+
+
+def test_a_target_whose_upload_was_not_answered_is_known_again(
+    stormy: tuple[Settings, str, Faults], tmp_path: Path
+) -> None:
+    settings, url, faults = stormy
+    file = tmp_path / "film"
+    file.write_bytes(os.urandom(1000))
+    target = locate(f"{url}/out.mp4", settings.access)
+    assert isinstance(target, StoredFile)
+    faults.plan(["lost"])
+    target.put(file, force=False)
+    assert target.store.get("out.mp4") == file.read_bytes()
+    file.write_bytes(os.urandom(1000))
+    with pytest.raises(RequestError, match="exists; --force overwrites it"):
+        target.put(file, force=False)
+
+
+@pytest.mark.parametrize("fault", ["503", "reset"])
+def test_a_store_that_stays_away_ends_the_run_in_one_line_and_back_again_it_goes_on(
+    fault: str,
+    stormy: tuple[Settings, str, Faults],
+    tmp_path: Path,
+    undisturbed: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(backends._RETRIES, "max_retries", 1)  # so that it is soon over
+    settings, url, faults = stormy
+    dones = 0
+
+    def leave(event: Event) -> None:
+        nonlocal dones
+        dones += isinstance(event, Done)
+        if dones == 4:
+            faults.always = fault
+
+    says = r"can't \w+ '.*' in az://.*: (it answers 503|the connection broke)"
+    with pytest.raises(RunFailed, match=says) as no:
+        score(
+            f"{url}/in/film.mp4", model=model_in(tmp_path, networks.painterly()),
+            target=f"{url}/out.mp4", options=_THREES, settings=settings, on_event=leave,
+        )  # fmt: skip
+    assert "\n" not in str(no.value)
+    faults.always = ""
+    assert not open_store(url, settings.access).exists("out.mp4")
+    report = _paint_there(settings, url, tmp_path, _THREES)
+    assert report.chunks.reused >= 4
+    assert open_store(url, settings.access).get("out.mp4") == undisturbed
 
 
 # --- a clock that jumps -----------------------------------------------------------------------

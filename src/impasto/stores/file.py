@@ -1,5 +1,6 @@
 """Files by path or URL: one in a store stands where a path does."""
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,7 +120,12 @@ class StoredFile:
             RunFailed: the store does not take it.
         """
         with file.open("rb") as data:
-            if not self.store.upload(self.key, data, new=not force):
+            if self.store.upload(self.key, data, new=not force):
+                return
+            # What is there may be this very file: an answer that was lost makes us ask twice.
+            data.seek(0)
+            ours = hashlib.file_digest(data, "sha256").hexdigest()
+            if StoredFile(self.store, self.key).sha256() != ours:
                 raise RequestError(f"{str(self)!r} exists; --force overwrites it, -o names another")
 
 
