@@ -69,8 +69,8 @@ class Azurite:
 
 
 @contextlib.contextmanager
-def azurite(folder: Path) -> Iterator[Azurite]:
-    """Start Azurite; the test is skipped where there is none."""
+def azurite(folder: Path, *more: str) -> Iterator[Azurite]:
+    """Start Azurite, with more options of its own; the test is skipped where there is none."""
     program = _azurite()
     if program is None:
         pytest.skip("no Azurite: npm makes it part of `make test`, or IMPASTO_AZURITE names it")
@@ -80,6 +80,7 @@ def azurite(folder: Path) -> Iterator[Azurite]:
     command = [
         str(program), "--silent", "--location", str(folder), "--blobHost", "127.0.0.1",
         "--blobPort", str(port), "--disableTelemetry", "--skipApiVersionCheck",
+        *more,
     ]  # fmt: skip
     with _process(command, port, {**os.environ, "AZURITE_ACCOUNTS": accounts}):
         yield Azurite(port, keys)

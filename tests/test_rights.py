@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,12 +15,13 @@ import pytest
 import media_maker
 import networks
 import servers
+from certificates import certify
 from crew import FORTY, crew
 from impasto.access import Access
 from impasto.config import load_settings
 from impasto.engines import local
 from impasto.engines.member import Order
-from impasto.errors import RequestError
+from impasto.errors import RequestError, RunFailed
 from impasto.keys import from_json, segment_key, to_json
 from impasto.records import Done, Event, Failed, Plan, Settings, Task
 from impasto.request import Options
@@ -259,6 +260,68 @@ def test_who_has_a_signature_only_hands_that_on(cloud: Cloud, blobs: servers.Azu
     name = cloud.system.url.removeprefix("az://")
     signed = replace(cloud.system, key=None, sas=blobs.sas("system", name))
     assert narrow([signed], reads=[f"{signed.url}/a"], writes=[]) == (signed,)
+
+
+# --- TLS and Azure AD -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def by_identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
+    """A container behind TLS that is opened by a bearer token, as Azure AD gives them."""
+    import jwt
+    from azure.storage.blob import BlobServiceClient
+
+    folder = tmp_path_factory.mktemp("secure")
+    authority, certificate, key = certify(folder)
+    secure = ("--cert", str(certificate), "--key", str(key), "--oauth", "basic")
+    now, tenant = int(time.time()), "ab1f708d-50f6-404c-a006-d71b2ac7a606"
+    claims = {
+        "iss": f"https://sts.windows.net/{tenant}/", "aud": "https://storage.azure.com",
+        "nbf": now - 60, "iat": now - 60, "exp": now + 3600, "tid": tenant, "ver": "1.0",
+        "oid": "23657296-5cd5-45b0-a809-d972a7f4dfe1",
+    }  # fmt: skip
+    with servers.azurite(folder / "azurite", *secure) as server:
+        endpoint = f"https://127.0.0.1:{server.port}/system"
+        client = BlobServiceClient(
+            endpoint, credential=server.keys["system"], connection_verify=str(authority)
+        )
+        client.create_container("secure")
+        client.close()
+        yield Access(
+            url="az://secure",
+            account="system",
+            endpoint=endpoint,
+            token=jwt.encode(claims, "k" * 32, algorithm="HS256"),
+            certificate=str(authority),
+        )
+
+
+def test_an_identity_gives_user_delegation_signatures(by_identity: Access) -> None:
+    store = open_store("az://secure", [by_identity])
+    store.put("runs/a/plan.json", b"1")
+    store.put("runs/b/plan.json", b"1")
+    narrowed = narrow(
+        [by_identity],
+        reads=["az://secure/runs/a/plan.json"],
+        writes=["az://secure/runs/a/segments/0.mkv"],
+    )
+    (access,) = narrowed
+    assert access.token is None
+    assert all("skoid=" in signature for _, signature in access.grants)
+    worker = open_store("az://secure", narrowed)
+    assert worker.get("runs/a/plan.json") == b"1"
+    worker.put("runs/a/segments/0.mkv", b"2")
+    with pytest.raises(RequestError, match=_REFUSED):
+        worker.get("runs/b/plan.json")
+    stolen = replace(access, sas=dict(access.grants)["az://secure/runs/a/plan.json"], grants=())
+    with pytest.raises(RequestError, match="the credentials are refused"):
+        open_store("az://secure", [stolen]).put("runs/a/plan.json", b"2")
+
+
+def test_a_server_that_nobody_known_vouches_for_is_not_talked_to(by_identity: Access) -> None:
+    unknown = open_store("az://secure", [replace(by_identity, certificate=None)])
+    with pytest.raises(RunFailed, match="can't read 'a' in az://secure: it can't be reached"):
+        unknown.get("a")
 
 
 # --- S3 ---------------------------------------------------------------------------------------
