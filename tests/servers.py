@@ -23,6 +23,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from certificates import certify
 from impasto.access import Access
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
@@ -35,15 +36,22 @@ class Azurite:
 
     port: int
     keys: dict[str, str]
+    certificate: str | None = None
+    """Path of the authority's certificate, where it speaks TLS."""
 
     def endpoint(self, account: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{account}"
+        scheme = "https" if self.certificate else "http"
+        return f"{scheme}://127.0.0.1:{self.port}/{account}"
 
     def service(self, account: str) -> Any:
         """The account's owner, by Azure's own client."""
         from azure.storage.blob import BlobServiceClient
 
-        return BlobServiceClient(self.endpoint(account), credential=self.keys[account])
+        return BlobServiceClient(
+            self.endpoint(account),
+            credential=self.keys[account],
+            connection_verify=self.certificate or True,
+        )
 
     def container(self, account: str, name: str) -> Access:
         """Make a container, and return what opens it by the account's key."""
@@ -53,6 +61,7 @@ class Azurite:
             account=account,
             endpoint=self.endpoint(account),
             key=self.keys[account],
+            certificate=self.certificate,
         )
 
     def sas(self, account: str, name: str, permissions: str = "racwdl", *, hours: int = 1) -> str:
@@ -69,8 +78,11 @@ class Azurite:
 
 
 @contextlib.contextmanager
-def azurite(folder: Path, *more: str) -> Iterator[Azurite]:
-    """Start Azurite, with more options of its own; the test is skipped where there is none."""
+def azurite(folder: Path, *, tls: bool = False) -> Iterator[Azurite]:
+    """Start Azurite; the test is skipped where there is none.
+
+    With `tls` it has a certificate, and takes Azure AD's tokens, whose signature it can't check.
+    """
     program = _azurite()
     if program is None:
         pytest.skip("no Azurite: npm makes it part of `make test`, or IMPASTO_AZURITE names it")
@@ -80,10 +92,13 @@ def azurite(folder: Path, *more: str) -> Iterator[Azurite]:
     command = [
         str(program), "--silent", "--location", str(folder), "--blobHost", "127.0.0.1",
         "--blobPort", str(port), "--disableTelemetry", "--skipApiVersionCheck",
-        *more,
     ]  # fmt: skip
+    authority = None
+    if tls:
+        authority, certificate, key = certify(folder)
+        command += ["--cert", str(certificate), "--key", str(key), "--oauth", "basic"]
     with _process(command, port, {**os.environ, "AZURITE_ACCOUNTS": accounts}):
-        yield Azurite(port, keys)
+        yield Azurite(port, keys, str(authority) if authority else None)
 
 
 def _azurite() -> Path | None:

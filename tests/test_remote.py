@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -152,6 +153,28 @@ def test_a_run_from_store_to_store_gives_the_bytes_of_a_local_one(
     told = [*kept, done.stdout.encode(), done.stderr.encode()]
     assert not [secret for secret in cloud.secrets for text in told if secret.encode() in text]
     assert cloud.left_over() == []
+
+
+def test_a_run_goes_from_one_provider_to_another(
+    cloud: Cloud, buckets: servers.S3, undisturbed: bytes
+) -> None:
+    owner = buckets.owner
+    assert owner.key
+    config = cloud.folder / "c.toml"
+    config.write_text(
+        config.read_text() + f'[stores."{owner.url}"]\nendpoint = "{owner.endpoint}"\n'
+        f'region = "us-east-1"\nkey_id = "{owner.key_id}"\nkey_env = "FILMS_KEY"\n'
+    )
+    cloud.environ["FILMS_KEY"] = owner.key
+    folder = f"s3://films/out-{next(_numbers)}"
+    target = f"{folder}/film.mp4"
+    more = ("-o", target, "--engine", "local", "--workers", "1", "--work", f"{folder}/work")
+    done = cloud.run(*more)
+    assert done.returncode == 0, done.stderr
+    assert open_store(folder, [owner]).get("film.mp4") == undisturbed
+    again = cloud.run(*more)
+    assert again.returncode == 2
+    assert "exists; --force overwrites it" in again.stderr
 
 
 def test_a_killed_run_goes_on_from_the_store(cloud: Cloud, undisturbed: bytes) -> None:
@@ -348,6 +371,25 @@ def test_a_target_is_not_seen_before_it_is_proven(film: Path, tmp_path: Path) ->
     paint(film, tmp_path, target=locate("memory://unseen/out.mp4"), on_event=look)
     assert seen == []
     assert store.exists("out.mp4")
+
+
+def test_what_a_killed_process_left_of_a_target_goes_with_the_next(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    target = locate("memory://left/out.mp4")
+
+    def look(event: Event) -> None:
+        if event == StageBegan("stitch"):
+            (folder,) = tmp_path.glob("impasto-*")
+            mark, number, _ = folder.name.rsplit("-", 2)
+            assert number == str(os.getpid())
+            (tmp_path / f"{mark}-999999999-x").mkdir()
+
+    paint(film, tmp_path / "work", target=target, on_event=look)
+    assert len(list(tmp_path.glob("impasto-*"))) == 1
+    paint(film, tmp_path / "work", target=target, options=replace(PLAIN, force=True))
+    assert list(tmp_path.glob("impasto-*")) == []
 
 
 @pytest.mark.parametrize("place", ["source", "work"])

@@ -15,7 +15,6 @@ import pytest
 import media_maker
 import networks
 import servers
-from certificates import certify
 from crew import FORTY, crew
 from impasto.access import Access
 from impasto.config import load_settings
@@ -269,31 +268,16 @@ def test_who_has_a_signature_only_hands_that_on(cloud: Cloud, blobs: servers.Azu
 def by_identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
     """A container behind TLS that is opened by a bearer token, as Azure AD gives them."""
     import jwt
-    from azure.storage.blob import BlobServiceClient
 
-    folder = tmp_path_factory.mktemp("secure")
-    authority, certificate, key = certify(folder)
-    secure = ("--cert", str(certificate), "--key", str(key), "--oauth", "basic")
     now, tenant = int(time.time()), "ab1f708d-50f6-404c-a006-d71b2ac7a606"
     claims = {
         "iss": f"https://sts.windows.net/{tenant}/", "aud": "https://storage.azure.com",
         "nbf": now - 60, "iat": now - 60, "exp": now + 3600, "tid": tenant, "ver": "1.0",
         "oid": "23657296-5cd5-45b0-a809-d972a7f4dfe1",
     }  # fmt: skip
-    with servers.azurite(folder / "azurite", *secure) as server:
-        endpoint = f"https://127.0.0.1:{server.port}/system"
-        client = BlobServiceClient(
-            endpoint, credential=server.keys["system"], connection_verify=str(authority)
-        )
-        client.create_container("secure")
-        client.close()
-        yield Access(
-            url="az://secure",
-            account="system",
-            endpoint=endpoint,
-            token=jwt.encode(claims, "k" * 32, algorithm="HS256"),
-            certificate=str(authority),
-        )
+    with servers.azurite(tmp_path_factory.mktemp("secure"), tls=True) as server:
+        owner = server.container("system", "secure")
+        yield replace(owner, key=None, token=jwt.encode(claims, "k" * 32, algorithm="HS256"))
 
 
 def test_an_identity_gives_user_delegation_signatures(by_identity: Access) -> None:
@@ -320,7 +304,9 @@ def test_an_identity_gives_user_delegation_signatures(by_identity: Access) -> No
 
 def test_a_server_that_nobody_known_vouches_for_is_not_talked_to(by_identity: Access) -> None:
     unknown = open_store("az://secure", [replace(by_identity, certificate=None)])
-    with pytest.raises(RunFailed, match="can't read 'a' in az://secure: it can't be reached"):
+    with pytest.raises(
+        RunFailed, match="can't read 'a' in az://secure: its certificate is not trusted"
+    ):
         unknown.get("a")
 
 

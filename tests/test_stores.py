@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import io
 import itertools
+import json
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -22,7 +25,7 @@ from impasto.config import load_settings
 from impasto.errors import ImpastoError, RequestError, RunFailed
 from impasto.stores import Store, StoredFile, handed, locate, open_store
 from impasto.stores import store as store_module
-from servers import S3, Azurite, free_port
+from servers import S3, Azurite, azurite, free_port
 
 _BIG = os.urandom(17 << 20)
 """More than one request takes."""
@@ -383,6 +386,69 @@ def test_a_missing_container_is_the_requests_fault(blobs: Azurite, buckets: S3) 
                 call()
 
 
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    with azurite(tmp_path_factory.mktemp("tls"), tls=True) as server:
+        yield server
+
+
+def test_a_certificate_is_verified(encrypted: Azurite) -> None:
+    access = encrypted.container("media", f"tls-{next(_names)}")
+    store = open_store(access.url, [access])
+    store.put("a", b"1")
+    assert store.get("a") == b"1"
+    signed = replace(access, key=None, sas=encrypted.sas("media", store.url.partition("//")[2]))
+    open_store(access.url, [signed]).delete("a")
+    assert not store.exists("a")
+    for wary in (replace(access, certificate=None), replace(signed, certificate=None)):
+        store = open_store(access.url, [wary])
+        for call in (store.get, store.delete):
+            line = _refusal(functools.partial(call, "a"))
+            assert line.endswith("its certificate is not trusted")
+
+
+def _token(**claims: Any) -> str:
+    """What Azure AD would sign, unsigned."""
+    usual = {"aud": "https://storage.azure.com", "iss": "https://sts.windows.net/ab1f708d-50f6-404c"
+             "-a006-d71b2ac7a606/", "nbf": 0, "iat": 0, "exp": 1 << 33}  # fmt: skip
+    parts = ({"alg": "none", "typ": "JWT"}, {**usual, **claims})
+    texts = (base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts)
+    return ".".join(text.rstrip("=") for text in texts) + ".c2ln"
+
+
+class _Cloud:
+    """Stands for Azure AD, which can't run here."""
+
+    asked: ClassVar[list[tuple[str, ...]]] = []
+
+    def get_token(self, *scopes: str, **_: Any) -> Any:
+        from azure.core.credentials import AccessToken
+
+        self.asked.append(scopes)
+        return AccessToken(_token(), 1 << 33)
+
+
+def test_azure_ad_opens_what_no_key_opens(
+    encrypted: Azurite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = encrypted.container("system", f"tls-{next(_names)}")
+    by_token = open_store(access.url, [replace(access, key=None, token=_token())])
+    by_token.put("a", b"1")
+    monkeypatch.setattr("azure.identity.DefaultAzureCredential", _Cloud)
+    store = open_store(access.url, [replace(access, key=None)])
+    assert store.get("a") == b"1"
+    assert _keys(store) == ["a"]
+    assert _Cloud.asked[0] == ("https://storage.azure.com/.default",)
+    late = open_store(access.url, [replace(access, key=None, token=_token(exp=1))])
+    assert "refused" in _refusal(lambda: late.get("a"), _token(exp=1))
+
+
+def test_without_azure_identity_a_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.auth.azure", None)
+    with pytest.raises(RequestError, match=r"AZURE_STORAGE_SAS_TOKEN.*pip install 'impasto\[azure"):
+        open_store("az://media", [Access(url="az://", account="media")])
+
+
 @pytest.mark.parametrize("url", ["az://media", "s3://films"])
 def test_a_server_that_is_down_fails_after_a_few_tries(url: str) -> None:
     access = Access(url=url, account="media", endpoint=f"http://127.0.0.1:{free_port()}/media",
@@ -549,13 +615,13 @@ def test_two_accounts_come_from_one_file(tmp_path: Path) -> None:
         '[stores."az://system/"]\naccount = "ours"\nkey = "c2VjcmV0"\n'
         '[stores."s3://films"]\nkey_id = "id"\nkey_env = "ABSENT"\ncertificate = "ca.pem"\n'
     )
-    settings = load_settings({"MEDIA_SAS": "sig=SECRET", "AZURE_STORAGE_ACCOUNT": "x"}, file)
+    settings = load_settings({"MEDIA_SAS": "sig=UNSEEN", "AZURE_STORAGE_ACCOUNT": "x"}, file)
     media, system, films, usual = settings.access
-    assert (media.account, media.sas, media.key) == ("paintings", "sig=SECRET", None)
+    assert (media.account, media.sas, media.key) == ("paintings", "sig=UNSEEN", None)
     assert (system.url, system.key) == ("az://system", "c2VjcmV0")
     assert (films.lacks, films.certificate) == ("ABSENT", str(tmp_path / "ca.pem"))
     assert (usual.url, usual.account) == ("az://", "x")
-    assert "SECRET" not in repr(settings)
+    assert "UNSEEN" not in repr(settings)
     assert "c2VjcmV0" not in repr(settings)
 
 
@@ -581,6 +647,16 @@ def test_two_accounts_come_from_one_file(tmp_path: Path) -> None:
             Access(url="gs://", service_account="/a.json"),
         ),
         ({"AZURE_STORAGE_KEY": ""}, None),
+        (
+            {"AZURE_STORAGE_CONNECTION_STRING": "DefaultEndpointsProtocol=https;AccountName=a;"
+             "AccountKey=a2V5==;EndpointSuffix=core.windows.net"},
+            Access(url="az://", account="a", key="a2V5=="),
+        ),
+        (
+            {"AZURE_STORAGE_CONNECTION_STRING": "AccountName=a;SharedAccessSignature=sv=1&sig=s;"
+             "BlobEndpoint=https://e/a", "AZURE_STORAGE_ACCOUNT": "mine"},
+            Access(url="az://", account="mine", sas="sv=1&sig=s", endpoint="https://e/a"),
+        ),
     ],
 )  # fmt: skip
 def test_the_usual_variables_are_read(environ: dict[str, str], access: Access | None) -> None:

@@ -50,6 +50,13 @@ _USUAL: dict[str, dict[str, tuple[str, ...]]] = {
     "gs://": {"service_account": ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT")},
 }
 """URL → field → the variables that hold it; the first that is set counts."""
+_OF_CONNECTION = {
+    "account": "AccountName",
+    "key": "AccountKey",
+    "sas": "SharedAccessSignature",
+    "endpoint": "BlobEndpoint",
+}
+"""Field → its name in Azure's connection string, which gives what no variable of its own gives."""
 
 
 def load_access(
@@ -122,4 +129,9 @@ def _from_environment(
     }
     if url == "s3://" and found["key_id"]:
         found["profile"] = None  # as the AWS tools have it: keys go before a profile
+    if url == "az://":
+        connection = environ.get("AZURE_STORAGE_CONNECTION_STRING", "")
+        parts = dict(part.split("=", 1) for part in connection.split(";") if "=" in part)
+        for name, part in _OF_CONNECTION.items():
+            found[name] = found[name] or parts.get(part)
     return Access(url=url, **found) if any(found.values()) else None

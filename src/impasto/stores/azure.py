@@ -50,5 +50,7 @@ def delete_by_sas(url: str, sas: str, certificate: str | None, *, timeout_s: flo
             raise FileNotFoundError(url) from None
         kind = RequestError if error.code in {401, 403} else RunFailed
         raise kind(f"can't delete {url}: it answers {error.code} {error.reason}") from None
-    except (URLError, OSError):
+    except (URLError, OSError) as error:
+        if isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError):
+            raise RunFailed(f"can't delete {url}: its certificate is not trusted") from None
         raise RunFailed(f"can't delete {url}: it can't be reached") from None

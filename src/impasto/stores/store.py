@@ -320,17 +320,18 @@ def plain_answer(text: str) -> str:
     code = re.search(r"<Code>(\w+)</Code>", text)
     if status:
         return f"it answers {status[1].strip()}{f', {code[1]}' if code else ''}"
-    for kind, words in _HTTP_FAULTS.items():
-        if f"kind: {kind}" in text:
+    for mark, words in _FAULTS.items():
+        if mark in text:
             return words
     line = text.strip().partition("\n")[0]
     return line[:300]
 
 
-_HTTP_FAULTS = {
-    "Timeout": "it does not answer in time",
-    "Connect": "it can't be reached",
-    "Interrupted": "the connection broke",
-    "Request": "the connection broke",
+_FAULTS = {
+    "InvalidCertificate": "its certificate is not trusted",
+    "kind: Timeout": "it does not answer in time",
+    "kind: Connect": "it can't be reached",
+    "kind: Interrupted": "the connection broke",
+    "kind: Request": "the connection broke",
 }
-"""object_store's kinds of faults below HTTP."""
+"""How object_store and rustls write what goes wrong below HTTP; the first that is found counts."""
