@@ -290,6 +290,21 @@ def test_the_api_takes_urls(cloud: Cloud, film: Path, monkeypatch: pytest.Monkey
     assert all(check.ok for check in impasto.verify(source, f"{cloud.media.url}/twin.mp4"))
 
 
+def test_a_model_in_a_store_is_used_there(film: Path, tmp_path: Path) -> None:
+    store = open_store("memory://models")
+    store.put("net.onnx", networks.identity())
+    locally = paint(film, tmp_path, target=tmp_path / "a.mp4")
+    report = score(
+        film, model="memory://models/net.onnx", target=tmp_path / "b.mp4", options=PLAIN,
+        settings=settings_in(tmp_path),
+    )  # fmt: skip
+    assert report.scorer == "net"
+    assert locally.verified
+    assert report.verified
+    with pytest.raises(RequestError, match=r"can't read the model 'memory://models/no\.onnx'"):
+        score(film, model="memory://models/no.onnx", settings=settings_in(tmp_path))
+
+
 def test_a_picture_in_a_store_is_painted_there(tmp_path: Path) -> None:
     from impasto.media.still import encode_png
 

@@ -101,7 +101,7 @@ def stylize(
 def score(
     source: str | Place,
     *,
-    model: str | Path,
+    model: str | Place,
     target: str | Place | None = None,
     options: Options | None = None,
     settings: Settings | None = None,
@@ -111,7 +111,8 @@ def score(
 
     Args:
         source: path or URL of the video.
-        model: an ONNX file with one input and one output, float [N, 3, H, W], RGB, 0..255.
+        model: path or URL of an ONNX file with one input and one output, float [N, 3, H, W], RGB,
+            0..255.
         target: as in `stylize`, and so are the others.
         options: everything else, as on the command line.
         settings: folders, stores and limits.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from impasto.errors import RequestError
+from impasto.media.container import opened, reason
 from impasto.media.encode import choose_encode
 from impasto.media.publish import refuse, refuse_source
 from impasto.media.stitch import MUXERS, unsupported
@@ -173,20 +174,23 @@ def software(scorer: ScorerSpec) -> str:
     return ", ".join([*packages, cpu.extension()])
 
 
-def read_model(path: Path) -> bytes:
+def read_model(place: Place) -> bytes:
     """Return the bytes of an ONNX file.
 
     Raises:
         RequestError: it is not a file, too large, or can't be read.
     """
+    name = str(place)
     try:
-        if not path.is_file():
-            raise RequestError(f"can't read the model {str(path)!r}: it is not a file")
-        if path.stat().st_size > onnx_file.MAX_BYTES:
-            raise RequestError(f"{str(path)!r} is larger than {onnx_file.MAX_BYTES >> 20} MiB")
-        return path.read_bytes()
+        if isinstance(place, Path) and not place.is_file():
+            raise RequestError(f"can't read the model {name!r}: it is not a file")
+        with opened(place) as file:
+            data = file.read(onnx_file.MAX_BYTES + 1)
     except OSError as error:
-        raise RequestError(f"can't read the model {str(path)!r}: {error.strerror}") from error
+        raise RequestError(f"can't read the model {name!r}: {reason(error)}") from error
+    if len(data) > onnx_file.MAX_BYTES:
+        raise RequestError(f"{name!r} is larger than {onnx_file.MAX_BYTES >> 20} MiB")
+    return data
 
 
 def _target(request: Request, source: Source) -> tuple[Place, Codec, list[str]]:

@@ -100,7 +100,7 @@ def stylize(
 def score(
     source: str | Place,
     *,
-    model: str | Path,
+    model: str | Place,
     target: str | Place | None = None,
     options: Options | None = None,
     settings: Settings,
@@ -110,7 +110,7 @@ def score(
 
     Args:
         source: path or URL of the video.
-        model: an ONNX file with one input and one output, float [N, 3, H, W], RGB.
+        model: path or URL of an ONNX file with one input and one output, float [N, 3, H, W], RGB.
         target: as in `stylize`.
         options: everything else.
         settings: folders, stores and limits.
@@ -119,12 +119,12 @@ def score(
     Raises:
         RequestError, RunFailed, Interrupted: as `stylize` does.
     """
-    path = Path(model).absolute()
-    asked = {"model": str(path)}
-    network = read_model(path)
+    place = locate(model, settings.access)
+    asked = {"model": address(place)}
+    network = read_model(place)
     rehearse(network)  # in a process of its own: a crafted file can crash the one that reads it
     options = options or Options()
-    scorer = scorer_spec(path.stem, network, options, pixels=options.pixels)
+    scorer = scorer_spec(place.stem, network, options, pixels=options.pixels)
     return _run(source, scorer, network, target, asked, options, settings, on_event)
 
 

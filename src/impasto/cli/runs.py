@@ -304,7 +304,7 @@ def resume(run_id: RunId, work: Work = None, json: Json = False, quiet: Quiet = 
     if request.style:
         return stylize_again(request.source, request.style, request.target, options,
                              json=json, quiet=quiet)  # fmt: skip
-    return score_again(request.source, Path(request.model or ""), request.target, options,
+    return score_again(request.source, request.model or "", request.target, options,
                        json=json, quiet=quiet)  # fmt: skip
 
 

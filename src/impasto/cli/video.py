@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -61,8 +61,9 @@ Quality = Annotated[
                  rich_help_panel=PICTURE),
 ]  # fmt: skip
 Model = Annotated[
-    Path,
-    typer.Option("--model", metavar="MODEL", help="An ONNX file, frames in and frames out.",
+    str,
+    typer.Option("--model", metavar="MODEL",
+                 help="Path or URL of an ONNX file, frames in and frames out.",
                  rich_help_panel=PICTURE),
 ]  # fmt: skip
 
@@ -202,7 +203,7 @@ def stylize_again(
 
 
 def score_again(
-    source: str, model: Path, target: str | None, options: "Options", *, json: bool, quiet: bool
+    source: str, model: str, target: str | None, options: "Options", *, json: bool, quiet: bool
 ) -> int:
     """Begin a score run, or go on with it."""
     from impasto import run
@@ -210,8 +211,8 @@ def score_again(
     video, result = locate(source), locate(target) if target else None
 
     def begin() -> _Begun:
-        return Title(source, model.name), lambda on_event: run.score(
-            video, model=model, target=result, options=options, settings=settings(),
+        return Title(source, PurePath(model).name), lambda on_event: run.score(
+            video, model=locate(model), target=result, options=options, settings=settings(),
             on_event=on_event,
         )  # fmt: skip
 
