@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from impasto.access import Access, covers, find_access
 from impasto.accounts import load_access
 from impasto.config import load_settings
 from impasto.errors import ImpastoError, RequestError, RunFailed
-from impasto.stores import Store, StoredFile, handed, locate, open_store
+from impasto.stores import Store, StoredFile, backends, handed, locate, open_store
 from impasto.stores import store as store_module
 from servers import S3, Azurite, azurite, free_port
 
@@ -510,6 +511,20 @@ def test_a_store_that_is_overloaded_is_asked_again_with_a_bound(
     with pytest.raises(RunFailed, match=r"can't read 'a' in az://media: it answers 503 Service"):
         store.get("a")
     assert handler.asked == 3 + 5
+
+
+def test_a_store_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "_SILENCE_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        access = Access(url="az://media", account="media", key="c2VjcmV0",
+                        endpoint=f"http://127.0.0.1:{port}/media")  # fmt: skip
+        store = open_store("az://media", [access])
+        with pytest.raises(RunFailed, match=r"it does not answer in time$"):
+            store.get("a")
+        signed = replace(access, key=None, sas="sig=abc")
+        with pytest.raises(RunFailed, match="can't delete"):
+            open_store("az://media", [signed]).delete("a")
 
 
 # --- URLs -------------------------------------------------------------------------------------

@@ -32,8 +32,11 @@ _RETRIES: Any = {
     },
 }
 """A store that is down fails within a few seconds: above it, a chunk has attempts of its own."""
-_TIMEOUT_S = 60
 _CONNECT_TIMEOUT_S = 5
+_SILENCE_S = 60.0
+"""That a store may leave a request or the rest of an answer waiting."""
+_TIMEOUT_S = 900
+"""Of a request as a whole: a large segment goes through a slow line."""
 
 
 def scheme_of(text: str) -> str:
@@ -220,7 +223,7 @@ def _deleting(place: str, sas: str, certificate: str | None) -> Callable[[str], 
     from impasto.stores.azure import delete_by_sas
 
     def delete(path: str) -> None:
-        delete_by_sas(f"{place}/{quote(path)}", sas, certificate, timeout_s=_TIMEOUT_S)
+        delete_by_sas(f"{place}/{quote(path)}", sas, certificate, timeout_s=_SILENCE_S)
 
     return delete
 
@@ -263,6 +266,7 @@ def _client(access: Access, endpoint: str | None) -> Any:
     options: dict[str, Any] = {
         "timeout": f"{_TIMEOUT_S}s",
         "connect_timeout": f"{_CONNECT_TIMEOUT_S}s",
+        "read_timeout": timedelta(seconds=_SILENCE_S),
     }
     if endpoint is not None and not endpoint.startswith("https://"):
         if not endpoint.startswith("http://"):
