@@ -166,6 +166,28 @@ def _workers(found: list[dict[str, Any]]) -> str:
     return "## Workers\n\nAll cores, divided among them.\n\n" + _table(head, rows)
 
 
+def _overhead(found: dict[str, Any]) -> str:
+    rows = [
+        (
+            f"{each['engine']}, {each['workers']}",
+            _spread(each["score_s"], 1),
+            _spread(each["start_up_s"], 1),
+            _spread(each["waiting_s"], 1),
+            f"{_share(each['overhead']['median'])} (at most {_share(each['limit'])})",
+            _ok(each["same_bytes"] and each["verified"]),
+        )
+        for each in found["engines"]
+    ]
+    ratio = found["two_against_one"]
+    words = (
+        f"{found['frames']} frames. Overhead is what scoring took beyond the chunks' own seconds, "
+        "as a share of these; the bytes are those of the first engine. Two local workers reach "
+        f"{_spread(ratio)} of the speed of one."
+    )
+    head = ("engine, workers", "scoring", "start-up", "waiting", "overhead", "same bytes, verified")
+    return "\n\n".join(["## What engines add", words, _table(head, rows)])
+
+
 _PARTS: dict[str, Any] = {
     "end_to_end": _end_to_end,
     "shipped": _shipped,
@@ -174,6 +196,7 @@ _PARTS: dict[str, Any] = {
     "start_up": _start_up,
     "finish": _finish,
     "workers": _workers,
+    "overhead": _overhead,
 }
 
 

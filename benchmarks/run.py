@@ -21,9 +21,10 @@ from typing import Any
 
 import machine
 import measure
+import overhead
 import report
 
-PARTS = ("end_to_end", "shipped", "tiers", "memory", "start_up", "finish", "workers")
+PARTS = ("end_to_end", "shipped", "tiers", "memory", "start_up", "finish", "workers", "overhead")
 _CHECKPOINT = "weights/transform/fns_onnxzoo_candy.pth"
 
 
@@ -59,6 +60,10 @@ def _measure(part: str, bench: measure.Bench, results: dict[str, Any]) -> Any:
     if part == "finish":
         ours = results["end_to_end"]["ours"]
         return measure.finish(bench, ours["frames_per_s"]["median"])
+    if part == "overhead":
+        sizes = bench.sizes
+        return overhead.measure(bench.folder, seconds=sizes.overhead_s, width=sizes.width,
+                                height=sizes.height)  # fmt: skip
     measurement: Callable[[measure.Bench], Any] = getattr(measure, part)
     return measurement(bench)
 

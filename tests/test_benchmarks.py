@@ -35,10 +35,19 @@ def rates(value: Any) -> list[dict[str, Any]]:
 
 
 def test_every_measurement_is_there(results: dict[str, Any]) -> None:
-    parts = {"end_to_end", "shipped", "tiers", "memory", "start_up", "finish", "workers"}
+    parts = {
+        "end_to_end",
+        "shipped",
+        "tiers",
+        "memory",
+        "start_up",
+        "finish",
+        "workers",
+        "overhead",
+    }
     assert parts <= results.keys()
     assert results["quick"] is True
-    for rate in rates(results):
+    for rate in rates({name: part for name, part in results.items() if name != "overhead"}):
         assert 0 < rate["min"] <= rate["median"] <= rate["max"]
 
 
@@ -49,6 +58,10 @@ def test_every_claim_of_speed_stands_beside_a_proof(results: dict[str, Any]) -> 
     assert checks["network_psnr_db"] > 40
     for network in results["tiers"]:
         assert network["psnr_db"] > (45 if network["precision"] == "f32" else 30)
+    for engine in results["overhead"]["engines"]:
+        assert engine["verified"]
+        assert engine["same_bytes"]
+        assert engine["score_s"]["median"] > 0
     for part in (results["memory"], results["finish"], *results["workers"]):
         assert part["verified"]
 

@@ -42,6 +42,9 @@ class FakeStore:
     def delete(self, key: str) -> None:
         del self.objects[key]
 
+    def sweep(self, before: datetime) -> None:
+        """Nothing is half written here."""
+
     def list(self, prefix: str) -> list[Entry]:
         return [
             Entry(key, len(data), modified)
@@ -465,11 +468,33 @@ def test_clean_removes_old_runs_and_the_networks_only_they_used(
     assert store.objects == {}
 
 
-def test_clean_all_leaves_nothing(store: FakeStore) -> None:
+def test_clean_all_leaves_nothing(store: FakeStore, capsys: Captured) -> None:
     put_run(store, "aaaa1111", finished=False)
+    put_run(store, "bbbb2222", finished=True)
     store.put("models/feed/style.onnx", b"net")
-    assert main(["runs", "clean", "--all", "--quiet"]) == 0
+    assert main(["runs", "clean", "--all", "--dry-run"]) == 0
+    assert "would remove 2 runs (1 unfinished)" in capsys.readouterr().out
+    assert main(["runs", "clean", "--all", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unfinished"] == 1
     assert store.objects == {}
+
+
+def test_ctrl_c_while_the_program_is_loaded_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "def hear(event, arguments):\n"
+        "    if event == 'import' and arguments[0] == 'impasto.cli.pages':\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.addaudithook(hear)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-m", "impasto", "doctor"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (found.returncode, found.stderr) == (130, "impasto: interrupted\n")
 
 
 def test_doctor_finds_this_installation_ready(capsys: Captured) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -25,7 +26,7 @@ from impasto.engines import follows, open_engine
 from impasto.errors import RequestError, RunFailed
 from impasto.records import Chunk, Done, Event, Report, Task
 from impasto.request import Options
-from impasto.run import ignore, score
+from impasto.run import fleet_of, ignore, score
 from impasto.surroundings import Ranks, Surroundings
 from painting import PLAIN, model_in, settings_in
 
@@ -92,6 +93,10 @@ def _launch(ranks: int, command: list[str], folder: Path) -> subprocess.Complete
         ({}, None),
         ({"PMI_RANK": "2", "PMI_SIZE": "4", "MPI_LOCALRANKID": "0"}, Ranks(2, 4, 0)),
         ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, Ranks(1, 2, 1)),
+        (
+            {"PMI_RANK": "5", "PMI_SIZE": "8", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "4"},
+            Ranks(5, 8, 1, 4),
+        ),
         ({"PMIX_RANK": "0"}, Ranks(0, None, 0)),
         (
             {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "1"},
@@ -182,6 +187,24 @@ def test_the_ranks_of_one_run_make_one_target_and_one_report(
     assert (report["engine"], report["workers"], report["restarts"]) == ("mpi", 2, 0)
     assert report["verified"]
     assert (tmp_path / "out.mp4").read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("engine", "workers", "around", "nodes", "sharing"),
+    [
+        ("local", 4, Surroundings(), 1, 4),
+        ("mpi", 4, Surroundings(), 1, 4),  # a job of our own, on this machine
+        ("mpi", 4, Surroundings(mpiexec=("mpiexec", "--hostfile", "hosts")), 4, 1),
+        ("mpi", 8, Surroundings(Ranks(0, 9, 0)), 8, 1),
+        ("mpi", 7, Surroundings(Ranks(0, 8, 0, 4)), 2, 4),
+        ("mpi", 1, Surroundings(Ranks(0, 2, 0, 2)), 1, 1),
+    ],
+)
+def test_computed_chunks_suit_the_machines_that_ranks_are_on(
+    engine: str, workers: int, around: Surroundings, nodes: int, sharing: int
+) -> None:
+    fleet = fleet_of(SimpleNamespace(name=engine, workers=workers), Options(), around)
+    assert (fleet.nodes, fleet.workers_per_node) == (nodes, sharing)
 
 
 def test_a_rank_that_is_alone_does_everything_itself(

@@ -25,7 +25,7 @@ from impasto.request import Options
 from impasto.run import ignore, score
 from impasto.stores import Store
 from media_table import AudioTrack, MediaCase
-from painting import PLAIN, model_in, settings_in, watch
+from painting import PLAIN, model_in, paint, settings_in, watch
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 
@@ -262,6 +262,40 @@ def test_a_damaged_plan_is_one_line_that_says_what_to_remove(film: Path, tmp_pat
     plan.write_bytes(b"{")
     with pytest.raises(RunFailed, match=r"plan\.json .* is damaged .* remove it"):
         _paint(film, tmp_path)
+
+
+def test_segments_that_another_run_of_the_same_removed_are_scored_again(
+    film: Path, tmp_path: Path, undisturbed: bytes
+) -> None:
+    """As happens to the slower of two runs with the same spec and other targets."""
+    turns = iter([True])
+
+    def remove() -> None:
+        if next(turns, False):
+            for path in _segments(tmp_path):
+                path.unlink()
+
+    report = _paint(film, tmp_path, on_event=_when("stitch", remove))
+    assert report.verified
+    assert any("scored again" in note for note in report.notes)
+    assert (tmp_path / "out.mp4").read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "name"),
+    [
+        (None, None, "film.identity.mp4"),
+        ("0.5", "1", "film.identity.0.5s-1s.mp4"),
+        ("00:00:01", None, "film.identity.1s-end.mp4"),
+        (None, "0.333", "film.identity.0s-0.333s.mp4"),
+    ],
+)
+def test_a_part_has_a_name_of_its_own(
+    start: str | None, end: str | None, name: str, film: Path, tmp_path: Path
+) -> None:
+    source = shutil.copyfile(film, tmp_path / "film.mp4")
+    report = paint(source, tmp_path, options=replace(PLAIN, start=start, end=end))
+    assert report.target == str(tmp_path / name)
 
 
 # --- faults -----------------------------------------------------------------------------------

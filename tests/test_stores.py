@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -703,3 +704,20 @@ def test_other_variables_do_not_disturb_what_a_table_says(
     store = open_store(media.url, [media])
     store.put("a", b"1")
     assert store.get("a") == b"1"
+
+
+def test_what_a_killed_process_had_begun_to_write_is_swept(tmp_path: Path) -> None:
+    """obstore writes beside the object, under its name and a number."""
+    store = open_store(str(tmp_path))
+    store.put("runs/a/segments/one.mkv", b"whole")
+    begun = tmp_path / "runs" / "a" / "segments" / "two.mkv#1"
+    begun.write_bytes(b"ha")
+    other = tmp_path / "runs" / "a#b"
+    other.write_bytes(b"mine")
+    now = datetime.now(UTC)
+    store.sweep(now - timedelta(hours=1))
+    assert begun.exists()
+    store.sweep(now + timedelta(hours=1))
+    assert not begun.exists()
+    assert other.exists()
+    assert store.get("runs/a/segments/one.mkv") == b"whole"

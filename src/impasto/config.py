@@ -44,12 +44,15 @@ PLACES = {"styles": "IMPASTO_STYLES", "work": "IMPASTO_WORK"}
 """Key of the file → environment variable, for everything that is a folder or a store."""
 
 _LAUNCHERS = (
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),  # Open MPI
-    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),  # MPICH, Intel MPI
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
     ("PMIX_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
 )
-"""Variables that hold rank, size and rank on the machine; the first that is set counts."""
+"""Variables that hold rank, size and rank on the machine, of Open MPI, of MPICH and Intel MPI, and
+of Slurm; the first that is set counts."""
+_LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
+"""How many ranks are on the machine; Slurm's variables tell it for all machines at once."""
 
 LIMITS = {field.name: f"IMPASTO_{field.name.upper()}" for field in dataclasses.fields(Limits)}
 
@@ -99,10 +102,12 @@ def find_ranks(environ: Mapping[str, str]) -> Ranks | None:
         if rank.startswith("SLURM") and count in {"", "1"}:
             continue  # a shell of Slurm's: nothing was started together
         place = environ.get(local_rank) or environ[rank]
+        here = next((environ[name] for name in _LOCAL_SIZES if environ.get(name)), "")
         return Ranks(
             int(environ[rank]),
             int(count) if count.isdigit() else None,
             int(place) if place.isdigit() else 0,
+            int(here) if here.isdigit() else None,
         )
     return None
 

@@ -8,6 +8,7 @@
     │   └── LimitExceeded         a user asks for more than one may; later it may go
     ├── RunFailed                 the run could not finish; what is done is kept
     │   ├── EngineLost            an engine has no worker left; it may be started again
+    │   ├── SegmentGone           a finished segment was removed by somebody else
     │   └── OutOfSpace            a disk is full, or a quota used up
     ├── OutOfMemory               a device has no room; the scorer retries with less, then gives up
     └── Interrupted               exit code 130: stopped on request; the same command goes on
@@ -73,6 +74,10 @@ class OutOfSpace(RunFailed):
 
     CODES = frozenset({errno.ENOSPC, errno.EDQUOT})
     """What POSIX systems say then."""
+
+
+class SegmentGone(RunFailed):
+    """A finished segment is no longer in the store; its chunk has to be scored again."""
 
 
 class OutOfMemory(ImpastoError):  # noqa: N818 - the field's own term

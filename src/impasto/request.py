@@ -206,7 +206,7 @@ def _target(request: Request, source: Source) -> tuple[Place, Codec, list[str]]:
             )
     else:
         suffix = request.source.suffix.lower()
-        stem = f"{request.source.stem}.{request.scorer.name}"
+        stem = f"{request.source.stem}.{request.scorer.name}{_part(request.options)}"
         choices = [suffix] if suffix in MUXERS else []
         for suffix in dict.fromkeys([*choices, ".mp4", ".mkv"]):
             target = request.source.with_name(stem + suffix)
@@ -220,6 +220,18 @@ def _target(request: Request, source: Source) -> tuple[Place, Codec, list[str]]:
     moved = target.suffix.lower() != request.source.suffix.lower() and request.target is None
     notes = [f"the target is a {target.suffix} file, which holds every stream"] if moved else []
     return target, codec, notes
+
+
+def _part(options: Options) -> str:
+    """What tells a part's name from the whole's: ".30s-end"."""
+    if options.start is None and options.end is None:
+        return ""
+
+    def seconds(time: str) -> str:
+        return f"{float(parse_time(time)):.3f}".rstrip("0").rstrip(".") + "s"
+
+    first = "0s" if options.start is None else seconds(options.start)
+    return f".{first}-{'end' if options.end is None else seconds(options.end)}"
 
 
 def _way_out(source: Source, target: Place, codec: Codec) -> str:

@@ -2,9 +2,7 @@
 
 import contextlib
 import hashlib
-import time
-import traceback
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -12,7 +10,7 @@ from typing import Any
 
 from impasto.attempts import Attempts, Scored
 from impasto.engines import open_engine
-from impasto.errors import ImpastoError, RequestError, RunFailed
+from impasto.errors import ImpastoError, RequestError, RunFailed, SegmentGone
 from impasto.fleet import Cost, Fleet, cost_of, find_price
 from impasto.keys import from_json, run_id, segment_key, to_json
 from impasto.media.probe import file_digest, probe
@@ -21,7 +19,6 @@ from impasto.media.still import is_still
 from impasto.media.stitch import MUXERS, stitch
 from impasto.media.verify import Expectation, verify
 from impasto.observe import logs
-from impasto.observe.journal import Journal
 from impasto.painting import prepare, refuse_knobs
 from impasto.picture import paint_picture
 from impasto.protocols import Engine
@@ -46,11 +43,17 @@ from impasto.runtimes.rehearse import rehearse
 from impasto.settle import chunk_notes, precision_notes, settle_plan
 from impasto.stopping import Stopping
 from impasto.stores import Place, Store, StoredFile, address, etag_of, handed, locate, open_store
+from impasto.story import Story
 from impasto.styles import Blend, find_style
+from impasto.surroundings import Surroundings
 from impasto.timesheet import Timesheet
 from impasto.worker import peak_memory_mb, worker_name
 
 __all__ = ["Options", "score", "stylize"]
+
+
+_JOINS = 3
+"""Times that segments may be gone when they are to be joined."""
 
 
 def ignore(_: Event) -> None:
@@ -157,7 +160,7 @@ def _run(
     )
     store = open_store(options.work or settings.system_store, settings.access)
     _refuse_memory(engine, store.url, str(request.source))
-    log = _Log(on_event)
+    log = Story(on_event)
     if request.target is not None:
         refuse(request.target, force=options.force)  # before the film is decoded
     with Stopping() as stopping, log.ending():
@@ -167,7 +170,7 @@ def _run(
             log.note(*probed.damage, *resolved.notes)
         stopping.here("the source was probed")
         with log.stage("plan"):
-            fleet = _fleet(engine, options)
+            fleet = fleet_of(engine, options, settings.surroundings)
             plan = settle_plan(store, resolved.spec, probed, request.source, model, settings, fleet)
             log.note(*precision_notes(plan), *chunk_notes(plan))
         stopping.here("the plan was made")
@@ -181,7 +184,7 @@ def _run(
         log.journal.keep_in(store, run.id)
         scored = run.score(engine, stopping)
         with publishing(resolved.target, force=resolved.force) as unfinished:
-            run.stitch(unfinished)
+            scored = run.join(unfinished, engine, scored, stopping)
             checks = run.verify(unfinished)
     report = run.report(engine, scored, checks, per_hour)
     run.put("report.json", report)
@@ -199,56 +202,23 @@ def _refuse_memory(engine: Engine, *urls: str) -> None:
             )
 
 
-def _fleet(engine: Engine, options: Options) -> Fleet:
-    """Whom computed chunks suit: workers here share the machine, MPI ranks may have their own."""
-    nodes, sharing = (engine.workers, 1) if engine.name == "mpi" else (1, engine.workers)
+def fleet_of(engine: Engine, options: Options, around: Surroundings) -> Fleet:
+    """Whom computed chunks suit.
+
+    Workers of this machine share it; MPI ranks on others are as many on each as here, where the
+    launcher tells how many, or else each has one of its own.
+    """
+    sharing = engine.workers
+    if engine.name == "mpi" and around.ranks is not None:
+        sharing = around.ranks.local_size or 1
+    elif engine.name == "ray" or (engine.name == "mpi" and around.mpiexec):
+        sharing = 1  # nobody knows
+    sharing = min(sharing, engine.workers)
     return Fleet(
-        nodes=nodes, workers_per_node=sharing, preemptions_per_hour=options.preemptions_per_hour
+        nodes=-(-engine.workers // sharing),
+        workers_per_node=sharing,
+        preemptions_per_hour=options.preemptions_per_hour,
     )
-
-
-class _Log:
-    """Passes events on, and keeps what the report and the run's log need of them."""
-
-    def __init__(self, on_event: Callable[[Event], None]) -> None:
-        self._on_event = on_event
-        self.journal = Journal()
-        self.notes: list[str] = []
-        self.stage_s: dict[str, float] = {}
-        self._started = time.perf_counter()
-
-    @property
-    def wall_s(self) -> float:
-        return time.perf_counter() - self._started
-
-    def hear(self, event: Event) -> None:
-        self.journal.hear(event)
-        self._on_event(event)
-
-    def note(self, *lines: str) -> None:
-        for line in lines:
-            if line not in self.notes:
-                self.notes.append(line)
-                self.hear(Noted(line))
-
-    @contextlib.contextmanager
-    def ending(self) -> Generator[None]:
-        """Let the run's log say how it ended."""
-        try:
-            yield
-        except BaseException as error:
-            if not isinstance(error, ImpastoError):
-                self.journal.say(traceback.format_exc(), level="error")
-            self.journal.end(str(error) or type(error).__name__, level="error")
-            raise
-        self.journal.end("the target is finished and proven")
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Generator[None]:
-        self.hear(StageBegan(name))
-        before = time.perf_counter()
-        yield
-        self.stage_s[name] = time.perf_counter() - before
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +230,7 @@ class _Run:
     settings: Settings
     store: Store
     plan: Plan
-    log: _Log
+    log: Story
 
     @property
     def id(self) -> str:
@@ -326,6 +296,20 @@ class _Run:
                 self.store.delete(f"{key}.mkv")
         return found
 
+    def join(
+        self, unfinished: Path, engine: Timesheet, scored: Scored, stopping: Stopping
+    ) -> Scored:
+        """Stitch, and score again what another run of the same spec removed when it was done."""
+        for _ in range(_JOINS - 1):
+            try:
+                self.stitch(unfinished)
+                return scored
+            except SegmentGone as gone:
+                self.log.note(f"{gone}, as another run with it has finished; scored again")
+                scored = self.score(engine, stopping)
+        self.stitch(unfinished)
+        return scored
+
     def stitch(self, unfinished: Path) -> None:
         """Write what will become the target."""
         with self.log.stage("stitch"):
@@ -344,7 +328,7 @@ class _Run:
         try:
             data, record = self.store.get(f"{key}.mkv"), self.store.get(f"{key}.json")
         except FileNotFoundError:
-            raise RunFailed(f"segment {chunk.index} is gone from the store; run again") from None
+            raise SegmentGone(f"segment {chunk.index} is gone from the store") from None
         if hashlib.sha256(data).hexdigest() != from_json(record, Done).segment:
             self.store.delete(f"{key}.mkv")
             raise RunFailed(

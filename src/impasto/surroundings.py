@@ -19,6 +19,8 @@ class Ranks:
     """None where the launcher doesn't tell; MPI itself knows."""
     local_rank: int
     """Its place on its own machine."""
+    local_size: int | None = None
+    """How many there are on its machine; None where the launcher doesn't tell."""
 
 
 @dataclass(frozen=True, slots=True)

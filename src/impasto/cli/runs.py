@@ -335,13 +335,17 @@ def clean_runs(
     if not dry_run:
         for entry in entries:
             store.delete(entry.key)
+        store.sweep(before)
+    unfinished = sum(not run.has("report.json") for run in old)
     freed = sum(entry.bytes for entry in entries)
     if json:
-        summary.print_json({"removed": [run.run_id for run in old], "objects": len(entries),
-                            "bytes": freed, "dry_run": dry_run})  # fmt: skip
+        summary.print_json({"removed": [run.run_id for run in old], "unfinished": unfinished,
+                            "objects": len(entries), "bytes": freed,
+                            "dry_run": dry_run})  # fmt: skip
     elif not quiet:
         verb = "would remove" if dry_run else "removed"
-        summary.say(out(), f"{verb} {plural(len(old), 'run')}, {size(freed)}")
+        which = f" ({unfinished} unfinished)" if unfinished else ""
+        summary.say(out(), f"{verb} {plural(len(old), 'run')}{which}, {size(freed)}")
     return 0
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import BinaryIO
 
 import obstore
@@ -270,6 +271,19 @@ class Store:
         path = found["path"]
         key = path.removeprefix(self._prefix).lstrip("/") if self._prefix else path
         return Entry(key, found["size"], found["last_modified"], _quoted(found["e_tag"] or ""))
+
+    def sweep(self, before: datetime) -> None:
+        """Remove what processes that were killed had begun to write in a folder until then.
+
+        A remote store shows nothing unfinished, and has rules of its own for parts of uploads.
+        """
+        if not isinstance(self._backend, LocalStore) or self._backend.prefix is None:
+            return
+        for path in Path(self._backend.prefix).rglob("*#*"):  # obstore's, beside the object
+            if path.name.rpartition("#")[2].isdecimal():
+                with contextlib.suppress(FileNotFoundError):  # just renamed by a living one
+                    if path.stat().st_mtime < before.timestamp():
+                        path.unlink()
 
     @contextmanager
     def _translated(self, verb: str, key: str) -> Generator[None]:
