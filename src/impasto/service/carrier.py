@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from impasto.errors import ImpastoError
@@ -33,6 +34,8 @@ class Carrier:
         self._queue = queue
         self._jobs = jobs
         self._stopping = threading.Event()
+        self.on_settled: Callable[[], None] = lambda: None
+        """Is called when there is room for another run."""
 
     def stop(self, *, within_s: float) -> None:
         """Have every run stop in good order; no attempt that is under way returns after this."""
@@ -106,6 +109,7 @@ class Carrier:
             self._forget_segments(handed.run_id)
         self._queue.settle(handed, ended)
         log.info("run %s has ended: %s", handed.run_id, ended.kind)
+        self.on_settled()
 
     def _forget_segments(self, run_id: str) -> None:
         """Remove a finished run's segments, keeping what they say of each frame's time."""

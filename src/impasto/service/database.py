@@ -12,6 +12,10 @@ from typing import Any, Generic, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from impasto.errors import ImpastoError, RequestError, RunFailed
@@ -104,6 +108,10 @@ class Database:
             with self.transaction(lock=lock) as connection:
                 return work(connection)
         return self._group.call(work, self.transaction)
+
+    def insert(self, table: sa.Table) -> PostgresInsert | SqliteInsert:
+        """An insert that may say what happens where the row is there already."""
+        return insert_sqlite(table) if self.is_sqlite else insert_postgresql(table)
 
     def close(self) -> None:
         """Close every connection."""

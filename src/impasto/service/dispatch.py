@@ -49,7 +49,8 @@ class Dispatcher:
         self._slots = slots
         self._lost_after_s = lost_after_s
         self._on_lost = on_lost
-        self._stop = threading.Event()
+        self._woken = threading.Event()
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="impasto-dispatch", daemon=True)
         self.fault: str | None = None
         """Why nothing is handed out now; None when all is well."""
@@ -66,12 +67,21 @@ class Dispatcher:
 
     def stop(self) -> None:
         """Hand out nothing more."""
-        self._stop.set()
+        self._stopping = True
+        self.wake()
         self._thread.join()
+
+    def wake(self) -> None:
+        """Look for a run to hand out now: one has ended."""
+        self._woken.set()
 
     def _run(self) -> None:
         beaten = tidied = time.monotonic()
-        while not self._stop.wait(_TICK_S):
+        while True:
+            self._woken.wait(_TICK_S)
+            self._woken.clear()
+            if self._stopping:
+                return
             now = time.monotonic()
             try:
                 self._hand_out()

@@ -67,6 +67,7 @@ runs_table = sa.Table(
     sa.Index("runs_by_plan", "plan_id"),
     sa.Index("runs_by_end", "finished_at"),
     sa.Index("runs_by_user", "user", "seq"),
+    sa.Index("runs_open", "user", "state"),
     sa.Index("runs_by_state", "state", "seq"),
 )
 
@@ -90,6 +91,21 @@ turns_table = sa.Table(
 )
 
 
+_WHO: sa.BindParameter[str] = sa.bindparam("who")
+_CHARGED = sa.select(
+    sa.select(turns_table.c.arrival)
+    .where(turns_table.c.user == _WHO)
+    .scalar_subquery()
+    .label("arrival"),
+    sa.select(sa.func.count())
+    .select_from(runs_table)
+    .where(runs_table.c.user == _WHO, runs_table.c.state.in_(OPEN))
+    .scalar_subquery()
+    .label("open_runs"),
+)
+_RECORDING = sa.insert(events_table)
+
+
 class Runs:
     """The runs in a database; safe from any thread and several processes.
 
@@ -110,6 +126,12 @@ class Runs:
         self.quota = quota or Quota()
         self.clock = clock
         database.create(runs_table, events_table, turns_table)
+        # Built once: building costs as much as executing.
+        self._adding = database.insert(runs_table).on_conflict_do_nothing().returning(*runs_table.c)
+        turn = database.insert(turns_table)
+        self._taking_turn = turn.on_conflict_do_update(
+            index_elements=["user"], set_={"arrival": turn.excluded.arrival}
+        )
 
     def submit(self, submission: Submission) -> tuple[ServiceRun, bool]:
         """Accept a run: it is durable when this returns.
@@ -132,20 +154,13 @@ class Runs:
             if (found := _known(connection, submission, same)) is not None:
                 return found, False
             self._charge(connection, submission, now)
-            row = _row(submission, same, now)
-            added = connection.execute(
-                # With PostgreSQL another user's transaction may have added the same content.
-                self._insert(runs_table)
-                .values(row)
-                .on_conflict_do_nothing()
-                .returning(runs_table.c.seq)
-            )
-            if added.first() is None:
+            made = connection.execute(self._adding, _row(submission, same, now)).first()
+            if made is None:  # with PostgreSQL another user's may have added the same content
                 found = _known(connection, submission, same)
                 assert found is not None
                 return found, False
-            record(connection, row["run_id"], now, "state", {"state": "queued"})
-            return as_run(_one(connection, row["run_id"])), True
+            record(connection, made.run_id, now, "state", {"state": "queued"})
+            return as_run(made), True
 
         return self.database.grouped(accept, lock=f"user {submission.user}")
 
@@ -269,31 +284,10 @@ class Runs:
         """Count a submission against its user's quota, or raise LimitExceeded."""
         user = submission.user
         refuse_size(submission.source_bytes, self.quota)
-        before = connection.scalar(
-            sa.select(turns_table.c.arrival).where(turns_table.c.user == user)
-        )
-        arrival = next_arrival(before, now, self.quota)
-        waiting = connection.scalar(
-            sa.select(sa.func.count())
-            .select_from(runs_table)
-            .where(runs_table.c.user == user, runs_table.c.state.in_(OPEN))
-        )
-        refuse_open(waiting or 0, self.quota)
-        connection.execute(
-            self._insert(turns_table)
-            .values(user=user, arrival=arrival)
-            .on_conflict_do_update(index_elements=["user"], set_={"arrival": arrival})
-        )
-
-    def _insert(self, table: sa.Table) -> Any:
-        """An insert that may say what happens where the row is there already."""
-        if self.database.is_sqlite:
-            from sqlalchemy.dialects.sqlite import insert as insert_sqlite
-
-            return insert_sqlite(table)
-        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-
-        return insert_postgresql(table)
+        charged = connection.execute(_CHARGED, {"who": user}).one()
+        arrival = next_arrival(charged.arrival, now, self.quota)
+        refuse_open(charged.open_runs, self.quota)
+        connection.execute(self._taking_turn, {"user": user, "arrival": arrival})
 
 
 def change(connection: sa.Connection, run_id: str, **values: Any) -> None:
@@ -305,7 +299,7 @@ def record(
     connection: sa.Connection, run_id: str, at: float, kind: str, data: dict[str, Any]
 ) -> None:
     """Append an event to a run's."""
-    connection.execute(sa.insert(events_table).values(run_id=run_id, at=at, kind=kind, data=data))
+    connection.execute(_RECORDING, {"run_id": run_id, "at": at, "kind": kind, "data": data})
 
 
 def as_run(row: Any) -> ServiceRun:

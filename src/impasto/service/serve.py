@@ -134,6 +134,7 @@ class _Carrying:
             lost_after_s=settings.lost_after_s,
             on_lost=_end_at_once,
         )
+        self.carrier.on_settled = self.dispatcher.wake
 
     def start(self, *, alone: bool) -> None:
         self.dispatcher.start(alone=alone)

@@ -20,7 +20,7 @@ from impasto.service.queue import Ended, Handed
 _QUEUE = "runs"
 _VERSION = "1"
 """Of the workflow below: DBOS carries on none that was begun by another version of it."""
-_POLL_S = 0.2
+_POLL_S = 0.1
 _FORGET_AT_ONCE = 500
 
 

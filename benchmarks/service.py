@@ -1,0 +1,257 @@
+"""What the service bears: submissions, a long queue, many followers, many runs.
+
+    python benchmarks/service.py [--quick]
+
+A real `impasto serve` on SQLite over loopback; the runs' process makes nothing (its scorer is a
+no-op in the strictest sense), so that what is measured is the service's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+_HERE = Path(__file__)
+_CLIENTS = 32
+_TIMEOUT_S = 120.0
+_VIDEO = b"\x00\x00\x00\x18ftypmp42" + bytes(500)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of each."""
+
+    submissions: int = 3000
+    queued: int = 10_000
+    pages: int = 100
+    followers: int = 100
+    runs: int = 1000
+
+
+QUICK = Sizes(submissions=200, queued=500, pages=10, followers=20, runs=40)
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    url: str
+    token: str
+    pid: int
+
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {self.token}"},
+            timeout=_TIMEOUT_S,
+            limits=httpx.Limits(max_connections=None),
+        )
+
+
+def service(folder: Path, sizes: Sizes) -> dict[str, Any]:
+    """All figures; nothing is carried out while submissions, pages and followers are measured."""
+    with _serving(folder / "idle", jobs=0) as idle:
+        found = asyncio.run(_load(idle, sizes))
+    with _serving(folder / "busy", jobs=2) as busy:
+        return found | {"memory": asyncio.run(_memory(busy, sizes))}
+
+
+async def _load(idle: _Service, sizes: Sizes) -> dict[str, Any]:
+    async with idle.client() as client:
+        process = psutil.Process(idle.pid)
+        before = process.cpu_times()
+        submissions = await _submit(client, sizes.submissions)
+        used = process.cpu_times()
+        cpu_s = used.user + used.system - before.user - before.system
+        submissions["cpu_ms"] = round(1e3 * cpu_s / sizes.submissions, 2)
+        await _submit(client, sizes.queued - sizes.submissions)
+        pages = await _pages(client, sizes)
+        followers = await _followers(client, sizes)
+    return {"submissions": submissions, "pages": pages, "followers": followers}
+
+
+async def _submit(client: httpx.AsyncClient, count: int) -> dict[str, Any]:
+    """Submit so many runs by several clients at once; each is on disk when it is answered."""
+    waiting = iter(range(count))
+    took_s: list[float] = []
+
+    async def one() -> None:
+        for number in waiting:
+            began = time.perf_counter()
+            answer = await client.post("/v1/runs", json=_body(number))
+            assert answer.status_code == 202, answer.text
+            took_s.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(_CLIENTS)))
+    wall_s = time.perf_counter() - began
+    return {"count": count, "clients": _CLIENTS, "per_s": round(count / wall_s, 1),
+            **_milliseconds(took_s)}  # fmt: skip
+
+
+def _body(number: int) -> dict[str, Any]:
+    return {"source": "in/a.mp4", "style": "starry_night", "target": f"out/{number}.mp4"}
+
+
+async def _pages(client: httpx.AsyncClient, sizes: Sizes) -> dict[str, Any]:
+    """List the queue from end to end, page by page."""
+    after: str | None = None
+    took_s: list[float] = []
+    seen = 0
+    for _ in range(sizes.pages):
+        asked: dict[str, str | int] = {"state": "queued", "limit": 50}
+        if after:
+            asked["after"] = after
+        began = time.perf_counter()
+        answer = (await client.get("/v1/runs", params=asked)).json()
+        took_s.append(time.perf_counter() - began)
+        seen += len(answer["runs"])
+        after = answer["next"]
+    return {"queued": sizes.queued, "seen": seen, **_milliseconds(took_s)}
+
+
+async def _followers(client: httpx.AsyncClient, sizes: Sizes) -> dict[str, Any]:
+    """Let many follow one run, then end it: how soon has the last of them heard?"""
+    run_id = (await client.post("/v1/runs", json=_body(0))).json()["run_id"]
+    following = asyncio.Semaphore(0)
+    heard_at: list[float] = []
+
+    async def follow() -> None:
+        async with client.stream("GET", f"/v1/runs/{run_id}/events") as stream:
+            async for line in stream.aiter_lines():
+                if "queued" in line:
+                    following.release()
+                if "cancelled" in line:
+                    heard_at.append(time.perf_counter())
+                    return
+
+    tasks = [asyncio.create_task(follow()) for _ in range(sizes.followers)]
+    for _ in tasks:
+        await following.acquire()
+    began = time.perf_counter()
+    await client.post(f"/v1/runs/{run_id}/cancel")
+    await asyncio.gather(*tasks)
+    return {"followers": sizes.followers, "heard": len(heard_at),
+            "all_heard_ms": round(1e3 * (max(heard_at) - began), 1)}  # fmt: skip
+
+
+async def _memory(busy: _Service, sizes: Sizes) -> dict[str, Any]:
+    """Make many runs; the service's own memory after a fifth of them and after all."""
+    process = psutil.Process(busy.pid)
+    marks: dict[int, float] = {}
+    began = time.perf_counter()
+    async with busy.client() as client:
+        for count in (sizes.runs // 5, sizes.runs):
+            await _submit(client, count - max(marks, default=0))
+            while (await _succeeded(client)) < count:
+                await asyncio.sleep(0.2)
+            marks[count] = process.memory_info().rss / 2**20
+    first, last = marks.values()
+    return {"runs": sizes.runs, "runs_per_s": round(sizes.runs / (time.perf_counter() - began), 1),
+            "mb_after_a_fifth": round(first, 1), "mb_after_all": round(last, 1)}  # fmt: skip
+
+
+async def _succeeded(client: httpx.AsyncClient) -> int:
+    text = (await client.get("/metrics")).text
+    found = re.search(r'^impasto_runs\{state="succeeded"\} ([0-9.e+]+)', text, re.MULTILINE)
+    return int(float(found[1])) if found else 0
+
+
+def _milliseconds(took_s: list[float]) -> dict[str, float]:
+    ordered = sorted(took_s)
+    at_95 = ordered[int(0.95 * (len(ordered) - 1))]
+    return {
+        "median_ms": round(1e3 * statistics.median(ordered), 2),
+        "p95_ms": round(1e3 * at_95, 2),
+    }
+
+
+@contextmanager
+def _serving(folder: Path, *, jobs: int) -> Generator[_Service]:
+    """A service in a process of its own, in a new folder, with one video."""
+    (folder / "media/in").mkdir(parents=True)
+    (folder / "media/in/a.mp4").write_bytes(_VIDEO)
+    process = subprocess.Popen(
+        [sys.executable, str(_HERE), "--serve", str(folder), "--jobs", str(jobs)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    token = ""
+    try:
+        for line in process.stderr:
+            if found := re.match("admin token: (.+)", line):
+                token = found[1]
+            if found := re.match("serving on (.+)", line):
+                yield _Service(found[1], token, process.pid)
+                break
+        else:
+            raise RuntimeError("the service does not start")
+    finally:
+        process.terminate()
+        process.stderr.read()
+        process.wait()
+
+
+def _serve(folder: Path, jobs: int) -> None:
+    """Be the service: `impasto serve` with another process for the runs."""
+    from impasto.config import load_settings
+    from impasto.service.serve import serve
+    from impasto.service.settings import read_settings
+
+    unlimited = {"submissions_per_minute": 1e9, "burst": 10**9, "open_runs": 10**9}
+    settings = read_settings(
+        {"quota": unlimited, "port": 0, "jobs": jobs},
+        media=str(folder / "media"),
+        system=str(folder / "system"),
+        database=f"sqlite:///{folder / 'service.db'}",
+    )
+    serve(
+        settings,
+        load_settings(os.environ),
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+        job_command=(sys.executable, str(_HERE), "--job"),
+    )
+
+
+def _job() -> None:
+    """Be the process of runs: every order is done at once."""
+    sys.stdin.readline()
+    for _ in sys.stdin:
+        print('Ending {"kind": "succeeded", "report": {"frames": 0}}', flush=True)
+
+
+def main() -> None:
+    """Measure and print; or be one of the parts."""
+    words = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    words.add_argument("--quick", action="store_true", help="tiny sizes: does it work at all?")
+    words.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    words.add_argument("--jobs", type=int, default=0, help=argparse.SUPPRESS)
+    words.add_argument("--job", action="store_true", help=argparse.SUPPRESS)
+    asked = words.parse_args()
+    if asked.job:
+        _job()
+    elif asked.serve is not None:
+        _serve(asked.serve, asked.jobs)
+    else:
+        with tempfile.TemporaryDirectory(prefix="impasto-service-") as name:
+            figures = service(Path(name), QUICK if asked.quick else Sizes())
+        print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()
