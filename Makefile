@@ -25,7 +25,7 @@ $(VENV)/base: pyproject.toml
 
 $(VENV)/dev: $(VENV)/base
 	$(PIP) install $(TORCH)
-	$(PIP) install -e ".[dev,train,optimise]"
+	$(PIP) install -e ".[dev,train,optimise,serve]"
 	@if command -v npm >/dev/null; then \
 	  npm install --silent --no-fund --no-audit --prefix $(VENV)/azurite $(AZURITE); \
 	else echo "no npm here: tests against Azurite will be skipped"; fi

@@ -75,7 +75,7 @@ class Carrier:
             model=run.model,
             target=run.target,
             options=run.options,
-            engine=settings.engine,
+            engine=settings.engine or _engine(settings.workers),
             workers=settings.workers,
             ours=run.plan_id is not None,
         )
@@ -129,6 +129,13 @@ class Carrier:
             return  # a picture has no plan, and what another run has removed is gone already
         except ImpastoError as error:  # retention removes them with the run
             log.warning("run %s: its segments stay for now: %s", run_id, error)
+
+
+def _engine(workers: int | None) -> str:
+    """A run has a process of its own already, so that a single worker needs no other."""
+    from impasto.engines.local import LocalEngine
+
+    return "inline" if LocalEngine(workers).workers == 1 else "local"
 
 
 def _timings(plan: Plan, done: list[Done]) -> dict[str, Any]:

@@ -60,7 +60,8 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Finished runs, their plans and logs are removed after so long; 0 keeps them."""
     lost_after_s: float = 30.0
     """A service process that has not been heard of for so long is taken for dead."""
-    engine: Literal["inline", "local", "mpi", "ray"] = "local"
+    engine: Literal["inline", "local", "mpi", "ray"] | None = None
+    """None: in the run's own process where one is enough for this machine, or else "local"."""
     workers: int | None = None
     quota: Quota = Quota()
     job: JobLimits = JobLimits()
