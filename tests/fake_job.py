@@ -25,7 +25,7 @@ def make(source: str) -> None:
     say("Said", kind="plan", data={}, columns={"plan_id": f"plan-{source}", "frames_total": 10})
     say("Said", kind="chunk", data={}, columns={"frames_done": 10, "state": "succeeded"})
     if name in CRASH:
-        sys.stderr.write(f"the decoder is in {source}\n")
+        sys.stderr.write(f"the decoder is in {source}\npassword=hunter2\n")
         sys.stderr.flush()
         os.kill(os.getpid(), CRASH[name])
     elif name == "exit":

@@ -3,10 +3,13 @@
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from impasto.errors import ImpastoError
 from impasto.keys import from_json, segment_key, to_json
+from impasto.observe import logs
+from impasto.observe.redact import redact
 from impasto.records import Done, Plan
 from impasto.service.job import Order, Said
 from impasto.service.jobs import Jobs, Made
@@ -88,18 +91,24 @@ class Carrier:
             return Ended("cancelled")
         self._keep_log(handed, number, made)
         if ending is not None and ending.kind == "refused":
-            return Ended("refused", made.error)
-        error = made.error or "the run's process was told to stop by somebody else"
+            return Ended("refused", redact(made.error))
+        error = redact(made.error) or "the run's process was told to stop by somebody else"
         self._queue.count_attempt(handed, number, error)
         log.warning("run %s failed, attempt %d: %s", handed.run_id, number, error)
         return Ended("failed", error)
 
     def _keep_log(self, handed: Handed, number: int, made: Made) -> None:
-        if not made.log:
-            return
-        key = f"service/{handed.run_id}/logs/{handed.generation}-{number}.log"
+        """Put what the process printed and nobody took into the run's log."""
+        run = self._service.runs.get(handed.run_id)
+        place = run.plan_id or run.run_id
+        base = logs.Line(time=logs.now(), run=place, text="", stage=run.progress.stage,
+                         attempt=number)  # fmt: skip
+        printed = redact(made.log.decode(errors="replace")).splitlines()
+        lines = [replace(base, text=text, printed=True) for text in printed]
+        lines.append(replace(base, text=redact(made.error), level="error"))
+        key = f"{logs.folder(place)}/job-{handed.run_id}-{handed.generation}-{number}.jsonl"
         try:
-            self._service.system.put(key, made.log)
+            self._service.system.put(key, b"".join(map(logs.encode, lines)))
         except ImpastoError as error:  # the attempt's outcome counts for more than its log
             log.warning("run %s: its log is lost: %s", handed.run_id, error)
 

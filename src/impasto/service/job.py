@@ -6,13 +6,15 @@ the end of its input it ends, so that it never outlives the service. SIGTERM sto
 order: what is done is kept.
 """
 
+import contextlib
 import os
 import queue
 import sys
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from typing import Any
 from impasto.config import load_settings
 from impasto.errors import ImpastoError, Interrupted, RequestError
 from impasto.keys import from_json, to_json
+from impasto.observe import output
 from impasto.records import (
     Done,
     Event,
@@ -31,8 +34,10 @@ from impasto.records import (
     Settings,
     StageBegan,
 )
+from impasto.runtimes.onnx_file import MAX_BYTES
 from impasto.service.settings import JobLimits
 from impasto.service.submissions import read_options
+from impasto.stores import open_store
 
 _PROGRESS_EVERY_S = 1.0
 _MAX_LINE = 2000
@@ -195,20 +200,41 @@ def _make(order: Order, settings: Settings, hear: Callable[[Event], None]) -> Re
     )
     if order.ours:
         options = replace(options, force=True)
-    source = locate(order.media, order.source)
-    target = locate(order.media, order.target, new=True) if order.target else None
+    source = place_of(order.media, order.source)
+    target = place_of(order.media, order.target, new=True) if order.target else None
     if order.model is not None:
-        model = locate(order.media, order.model)
-        return run.score(
-            source, model=model, target=target, options=options, settings=settings, on_event=hear
-        )
+        with _model(order, settings) as model:
+            return run.score(source, model=model, target=target, options=options,
+                             settings=settings, on_event=hear)  # fmt: skip
     assert order.style is not None
     return run.stylize(
         source, style=order.style, target=target, options=options, settings=settings, on_event=hear
     )
 
 
-def locate(media: str, path: str, *, new: bool = False) -> str:
+@contextlib.contextmanager
+def _model(order: Order, settings: Settings) -> Generator[Path]:
+    """A file with the network that the order names; it is fetched from where there are no files."""
+    assert order.model is not None
+    place = place_of(order.media, order.model)
+    if "://" not in place:
+        yield Path(place)
+        return
+    store = open_store(order.media, settings.access)
+    try:
+        size = store.head(order.model).bytes
+        if size > MAX_BYTES:
+            raise RequestError(f"{order.model!r} is larger than {MAX_BYTES >> 20} MiB")
+        network = store.get_range(order.model, 0, size)
+    except FileNotFoundError:
+        raise RequestError(f"there is no {order.model!r} in the media store") from None
+    with tempfile.TemporaryDirectory(prefix="impasto-") as folder:
+        path = Path(folder) / order.model.rpartition("/")[2]
+        path.write_bytes(network)
+        yield path
+
+
+def place_of(media: str, path: str, *, new: bool = False) -> str:
     """The full path or URL of what lies at `path` in the media store.
 
     Args:
@@ -236,7 +262,7 @@ def locate(media: str, path: str, *, new: bool = False) -> str:
 def _as_json(order: Order, report: Report) -> dict[str, Any]:
     """The report as a user sees it: its paths are those within the media store."""
     plain: dict[str, Any] = from_json(to_json(report), dict)
-    root = locate(order.media, "")
+    root = place_of(order.media, "")
     target = plain["target"].removeprefix(root).lstrip("/")
     return {**plain, "source": order.source, "target": target}
 
@@ -268,7 +294,7 @@ def main() -> None:
     """Make the runs that come in by line until the input ends."""
     # Whatever a library prints must not get between the messages.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    output.keep(sys.stderr.fileno())  # a file of the service's, which reads it when this one dies
     setup = from_json(sys.stdin.buffer.readline(), Setup)
     restrain(setup.limits)
     settings = load_settings(os.environ, Path(setup.config_file) if setup.config_file else None)

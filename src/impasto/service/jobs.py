@@ -19,7 +19,9 @@ COMMAND = (sys.executable, "-P", "-m", "impasto.service.job")
 _ASKED_AGAIN_S, _KILLED_S = 5.0, 15.0
 """After being told to stop: the second signal does not wait for a chunk, and then comes SIGKILL."""
 _END_TIMEOUT_S = 5.0
-_LOG_BYTES = 1 << 20
+_LOG_BYTES = 64 << 10
+"""Of what a process has printed, the end is kept; what grows beyond `_MOST_LOG_BYTES` goes."""
+_MOST_LOG_BYTES = 16 << 20
 _MAX_MESSAGE = 4 << 20
 
 
@@ -129,6 +131,7 @@ class Jobs:
                 process.overdue = True
                 process.stop()
             process.insist(now)
+            process.trim()
         for process in cold:
             process.end()
 
@@ -164,7 +167,7 @@ class _Process:
     _popen: "subprocess.Popen[bytes]" = field(init=False)
 
     def __post_init__(self) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
+        self._log = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long as this
         self._popen = subprocess.Popen(  # noqa: S603 - our own command
             self.command,
             stdin=subprocess.PIPE,
@@ -197,6 +200,11 @@ class _Process:
         self.begun_at = time.monotonic()
         self._log.seek(0)
         self._log.truncate()
+
+    def trim(self) -> None:
+        if os.fstat(self._log.fileno()).st_size > _MOST_LOG_BYTES:
+            self._log.seek(0)  # the process writes at the same place
+            self._log.truncate()
 
     def stop(self) -> None:
         if not self._told_at:

@@ -82,7 +82,7 @@ class Retention:
             return list(connection.execute(query))
 
     def _objects(self, run_id: str, plan_id: str | None) -> list[Entry]:
-        found = list(self._system.list(f"service/{run_id}"))
+        found = list(self._system.list(f"runs/{run_id}"))
         if plan_id is not None and not self._needed(plan_id, run_id):
             found += self._system.list(f"runs/{plan_id}")
         return found
