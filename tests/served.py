@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -53,6 +54,9 @@ class Served:
     database: str | None = None
     config: str = ""
     arguments: Sequence[str] = ()
+    stores: tuple[str, str] | None = None
+    """URLs of media and system, where they are not the folders."""
+    environ: dict[str, str] = field(default_factory=dict)
     token: str = ""
     name: str = "service"
     _url: str = ""
@@ -73,15 +77,17 @@ class Served:
         """Start it, and wait until it serves."""
         file = self.folder / f"{self.name}.toml"
         file.write_text(f"[serve]\nretry_after_s = 0.1\n{self.config}", encoding="utf-8")
+        media, system = self.stores or (str(self.media), str(self.folder / "system"))
         self._process = subprocess.Popen(
             [
                 sys.executable, "-m", "impasto", "serve", "--port", "0", "--config", str(file),
-                "--media", str(self.media), "--system", str(self.folder / "system"),
+                "--media", media, "--system", system,
                 "--database", self.database or f"sqlite:///{self.folder / 'service.db'}",
                 *self.arguments,
             ],
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, **self.environ},
         )  # fmt: skip
         assert self._process.stderr is not None
         for line in self._process.stderr:
