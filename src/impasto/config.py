@@ -6,6 +6,8 @@ environment: nothing below reads it. A variable wins over the file, the file ove
     styles      = "~/paintings"      # IMPASTO_STYLES       the user's own styles
     work        = "az://work/runs"   # IMPASTO_WORK         the system store, a path or URL
     perceptual  = "vgg19"            # IMPASTO_PERCEPTUAL   what judges trainings: a name or a path
+    server      = "https://…"        # IMPASTO_SERVER       the service that commands are for
+    token_file  = "~/.impasto-token" # IMPASTO_TOKEN_FILE   holds the token for it
 
     [limits]                         # IMPASTO_MAX_PIXELS and so on
     max_pixels = 33_177_600
@@ -19,9 +21,10 @@ environment: nothing below reads it. A variable wins over the file, the file ove
 
     [serve]                          # of `impasto serve`; see docs/service.md
 
-By the environment alone: IMPASTO_MPIEXEC, the command that starts MPI ranks, with its own options;
-IMPASTO_SCHEDULED_EVENTS, who announces that this machine goes: a URL, "off", or "auto" for Azure's
-endpoint where there is one; and what mpiexec and srun say to each process that they start.
+By the environment alone: IMPASTO_TOKEN, the token itself; IMPASTO_MPIEXEC, the command that starts
+MPI ranks, with its own options; IMPASTO_SCHEDULED_EVENTS, who announces that this machine goes: a
+URL, "off", or "auto" for Azure's endpoint where there is one; and what mpiexec and srun say to each
+process that they start.
 """
 
 import dataclasses
@@ -90,7 +93,39 @@ def load_settings(environ: Mapping[str, str], config_file: Path | None = None) -
         prices=_prices(table.get("prices", {})),
         access=load_access(table.get("stores", {}), environ, base),
         serve=_serve(table.get("serve", {}), base),
+        server=environ.get("IMPASTO_SERVER") or _text(table, "server"),
     )
+
+
+def load_token(environ: Mapping[str, str], config_file: Path | None = None) -> str | None:
+    """The token for a service: IMPASTO_TOKEN, or what stands in the file that is named for it.
+
+    It is no part of the settings: they are handed around, and a secret is better asked for.
+
+    Raises:
+        RequestError: the file can't be read.
+    """
+    if token := environ.get("IMPASTO_TOKEN"):
+        return token.strip()
+    path = config_file or _default_file(environ)
+    table = {} if path is None else _read(path)
+    named = environ.get("IMPASTO_TOKEN_FILE") or _text(table, "token_file")
+    if named is None:
+        return None
+    base = Path() if path is None else path.parent
+    file = base / Path(named).expanduser()
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it holds more than a token"
+        raise RequestError(f"can't read the token in {str(file)!r}: {reason}") from error
+
+
+def _text(table: dict[str, Any], key: str) -> str | None:
+    value = table.get(key)
+    if value is not None and (not isinstance(value, str) or not value):
+        raise RequestError(f"{key} must be a text in quotes, got {value!r}")
+    return value
 
 
 def find_ranks(environ: Mapping[str, str]) -> Ranks | None:
@@ -141,7 +176,7 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
         raise RequestError(f"the configuration {path} is not TOML: {error}") from error
     tables = ("limits", "prices", "stores", "serve")
-    _only_known(table, {*PLACES, "perceptual", *tables}, where=str(path))
+    _only_known(table, {*PLACES, "perceptual", "server", "token_file", *tables}, where=str(path))
     for name in tables:
         if not isinstance(table.get(name, {}), dict):
             raise RequestError(f"{path}: {name} must be a table [{name}], got {table[name]!r}")

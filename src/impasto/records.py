@@ -47,6 +47,8 @@ class Settings:
     prices: dict[str, Price] = field(default_factory=dict)
     access: tuple[Access, ...] = ()
     """Credentials of stores, by URL."""
+    server: str | None = None
+    """URL of the service that commands are for; None for this machine."""
     serve: dict[str, Any] = field(default_factory=dict)
     """The table [serve] as it stands in the file; `impasto.service.settings` reads it."""
 
@@ -341,7 +343,8 @@ class Planned:
     """The plan is settled; `reused` chunks have their segment already."""
 
     run_id: str
-    source: Source
+    source: Source | None
+    """None where the run is a service's, elsewhere."""
     chunks: tuple[Chunk, ...]
     reused: tuple[int, ...]
     engine: str

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 SECRETS = frozenset(
     "AZURE_STORAGE_ACCOUNT_KEY AZURE_STORAGE_KEY AZURE_STORAGE_SAS_TOKEN AZURE_STORAGE_SAS_KEY "
     "AZURE_STORAGE_CONNECTION_STRING AZURE_CLIENT_SECRET AZURE_CLIENT_CERTIFICATE_PASSWORD "
-    "AZURE_PASSWORD AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN".split()
+    "AZURE_PASSWORD AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN IMPASTO_TOKEN".split()
 )
-"""Environment variables by which storage providers' tools are handed secrets."""
+"""Environment variables by which storage providers' tools, and this one, are handed secrets."""
 
 
 @dataclass(frozen=True, slots=True)

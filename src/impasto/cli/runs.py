@@ -13,10 +13,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from impasto.cli import pages, summary
+from impasto.cli import pages, remote, summary
 from impasto.cli.look import out
 from impasto.cli.options import Json, Quiet, Work, settings
-from impasto.cli.text import age, clean, plural, size
+from impasto.cli.remote import ServerOption, server_of
+from impasto.cli.text import age, clean, plural, size, unique_length
 from impasto.cli.video import score_again, stylize_again
 from impasto.errors import RequestError
 from impasto.keys import from_json
@@ -162,8 +163,10 @@ def _scorer(request: Request) -> str:
 
 
 @app.command("list", cls=pages.Command)
-def list_runs(work: Work = None, json: Json = False) -> int:
+def list_runs(work: Work = None, server: ServerOption = None, json: Json = False) -> int:
     """List the runs, the latest first."""
+    if (url := server_of(server)) is not None:
+        return remote.list_there(url, json=json)
     store = _open(work)
     rows = [_row(store, run) for run in _all(store)]
     if json:
@@ -177,7 +180,7 @@ def list_runs(work: Work = None, json: Json = False) -> int:
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="heading")
-    shown = _unique_length([row["run_id"] for row in rows])
+    shown = unique_length([row["run_id"] for row in rows])
     # Long names give way: an id that is cut short can't be given to `runs resume`.
     least = {"run": shown, "state": len("unfinished"), "chunks": 8, "age": 4, "size": 8}
     for heading in ("run", "state", "chunks", "source", "style", "age", "size"):
@@ -194,18 +197,13 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _unique_length(run_ids: Sequence[str]) -> int:
-    """How many characters tell the runs apart; every command takes the beginning of an id."""
-    return next(
-        length
-        for length in range(8, max(map(len, run_ids)) + 9)
-        if len({run_id[:length] for run_id in run_ids}) == len(run_ids)
-    )
-
-
 @app.command("show", cls=pages.Command)
-def show_run(run_id: RunId, work: Work = None, json: Json = False) -> int:
+def show_run(
+    run_id: RunId, work: Work = None, server: ServerOption = None, json: Json = False
+) -> int:
     """Show what a run was asked for, and what became of it."""
+    if (url := server_of(server)) is not None:
+        return remote.show_there(url, run_id, json=json)
     store = _open(work)
     run = _one(store, run_id)
     row = _row(store, run)
@@ -247,6 +245,7 @@ def show_logs(
         bool, typer.Option("--follow", help="Go on until the run has ended.")
     ] = False,
     work: Work = None,
+    server: ServerOption = None,
     json: Json = False,
 ) -> int:
     """Print a run's log: what its driver and its workers said and printed.
@@ -255,6 +254,12 @@ def show_logs(
     """
     from impasto.observe import logs
 
+    if (url := server_of(server)) is not None:
+        if follow:
+            raise RequestError(
+                "runs logs --follow reads a store's log, not a service's; leave it out"
+            )
+        return remote.logs_there(url, run_id, json=json)
     store = _open(work)
     run = _one(store, run_id)
     if follow:
@@ -281,6 +286,14 @@ def _print_line(line: "Line") -> None:
     head = f"{when}  {clean(where):<12}  {clean(line.worker)}  "
     style = {"error": "bad", "warning": "warn"}.get(line.level, "soft" if line.printed else "")
     out().print(Text.assemble((head, "soft"), (clean(line.text), style)), soft_wrap=True)
+
+
+@app.command("cancel", cls=pages.Command)
+def cancel_run(run_id: RunId, server: ServerOption = None, json: Json = False) -> int:
+    """End a run of a service's; one of this machine ends with Ctrl-C."""
+    if (url := server_of(server)) is None:
+        raise RequestError("runs cancel needs --server URL; a run of this machine ends with Ctrl-C")
+    return remote.cancel_there(url, run_id, json=json)
 
 
 @app.command("resume", cls=pages.Command)

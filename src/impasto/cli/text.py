@@ -2,7 +2,7 @@
 
 import shlex
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
 
@@ -107,3 +107,12 @@ def middle(text: str, width: int) -> str:
     while left and right and cell_len(left) + cell_len(right) >= width:
         left, right = (left[:-1], right) if len(left) > len(right) else (left, right[1:])
     return f"{left}\N{HORIZONTAL ELLIPSIS}{right}"
+
+
+def unique_length(names: Sequence[str]) -> int:
+    """How many characters tell run ids apart; every command takes the beginning of one."""
+    return next(
+        length
+        for length in range(8, max(map(len, names), default=0) + 9)
+        if len({name[:length] for name in names}) == len(names)
+    )

@@ -26,12 +26,15 @@ from impasto.cli.options import (
 )
 from impasto.cli.pages import Command
 from impasto.cli.progress import RunProgress
+from impasto.cli.remote import ServerOption, server_of, stylize_there
 from impasto.cli.text import clean, plural
 from impasto.cli.training import follow_training
 from impasto.engines import follows, together
 from impasto.errors import RequestError, RunFailed
 from impasto.media.publish import refuse
 from impasto.records import Check, Event, PixelScale, Report
+from impasto.records import Source as Probed
+from impasto.styles import name_of
 
 if TYPE_CHECKING:
     from impasto.request import Options
@@ -117,6 +120,7 @@ def stylize(
     blend: Blend = None,
     target: Target = None,
     quality: Quality = "balanced",
+    server: ServerOption = None,
     json: Json = False,
     quiet: Quiet = False,
     options: "Options",
@@ -132,6 +136,10 @@ def stylize(
     chosen = style if blend is None else parse_blend(blend)
     if chosen is None:
         raise RequestError("missing option '--style' (or '--blend'); see: impasto styles list")
+    if (url := server_of(server)) is not None:
+        with follow(err(), Title(source, name_of(chosen)), quiet=quiet, sparse=json) as (_, hear):
+            done = stylize_there(url, source, chosen, target, options, hear)
+        return _told(done, None, json=json, quiet=quiet)
     return stylize_again(source, chosen, target, options, json=json, quiet=quiet)
 
 
@@ -186,7 +194,6 @@ def stylize_again(
 ) -> int:
     """Begin a stylize run, or go on with it; a painting that is not known is learned first."""
     from impasto import run
-    from impasto.styles import name_of
 
     video, result = locate(source), locate(target) if target else None
 
@@ -241,11 +248,16 @@ def _flow(begin: Callable[[], _Begun], options: "Options", *, json: bool, quiet:
     done = together(lead, options.engine, options.workers, ranks)
     if follows(options.engine, options.workers, ranks):
         return REPLACED if done.replaced_frames else 0
+    plan = shown[0].plan
+    return _told(done, plan.source if plan else None, json=json, quiet=quiet)
+
+
+def _told(done: Report, made_of: Probed | None, *, json: bool, quiet: bool) -> int:
+    """Render a report, and name the exit code."""
     if json:
         summary.print_json(done)
     elif not quiet:
-        plan = shown[0].plan
-        summary.report(out(), done, plan.source if plan else None)
+        summary.report(out(), done, made_of)
     if not done.verified:
         return _not_right(done.target, done.checks)
     if done.replaced_frames:

@@ -41,16 +41,17 @@ class _Download(StreamingResponse):
 def fetch_target(run_id: RunId, who: Reader, backend: BackendDep) -> StreamingResponse:
     """The painted video of a run that has succeeded, read from the media store as it is sent."""
     run = visible_run(backend, run_id, who)
-    if run.state != "succeeded" or run.target is None:
+    target = (run.report or {}).get("target", run.target)
+    if run.state != "succeeded" or not target:
         raise Conflict(f"run {run_id} is {run.state} and has no target")
     media = backend.service.media
     try:
-        entry = media.head(run.target)
+        entry = media.head(target)
     except FileNotFoundError:
         raise NotFound(f"the target of run {run_id} is no longer in the media store") from None
-    name = quote(run.target.rpartition("/")[2], safe="")
+    name = quote(target.rpartition("/")[2], safe="")
     return _Download(
-        _blocks(media, run.target, entry.bytes, entry.etag),
+        _blocks(media, target, entry.bytes, entry.etag),
         headers={
             "Content-Length": str(entry.bytes),
             "Content-Disposition": f"attachment; filename*=UTF-8''{name}",  # RFC 6266
