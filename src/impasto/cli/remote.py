@@ -24,7 +24,6 @@ from impasto.config import load_token
 from impasto.errors import Interrupted, RequestError, RunFailed
 from impasto.media.publish import publishing, refuse
 from impasto.records import Chunk, Done, Event, Failed, Noted, Planned, Progress, Report, StageBegan
-from impasto.stores.backends import local_path, scheme_of
 from impasto.styles import name_of
 
 if TYPE_CHECKING:
@@ -116,6 +115,8 @@ def _local_path(text: str) -> Path:
     Raises:
         RequestError: it is a URL of another kind, which a service's users have no key to.
     """
+    from impasto.stores.backends import local_path, scheme_of
+
     if scheme_of(text) not in {"", "file"}:
         raise RequestError(f"{text!r} is not on this machine: give a path or a file:/// URL")
     return local_path(text)
