@@ -104,7 +104,7 @@ def served(app: FastAPI, **more: Any) -> Iterator[str]:
         time.sleep(0.02)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"http{'s' if config.is_ssl else ''}://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join(15)

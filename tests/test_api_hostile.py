@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+import ipaddress
 import json
 import logging
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from api_service import MP4, Made, make_service, served
-from impasto.service.api import edge, uploads
+from impasto.client import Server
+from impasto.errors import RequestError, RunFailed
+from impasto.service.api import configure, edge, uploads
 from impasto.service.api.paths import home_of
 from impasto.service.api.server import Protocol
 from impasto.service.limits import Quota
@@ -445,3 +454,54 @@ def test_metrics_do_not_grow_with_what_strangers_invent(made: Made, url: str) ->
     assert 'route="/v1/runs/{run_id}"' in text
     assert 'method="other",route="(no route)"' in text
     assert "/v1/x" not in text
+
+
+def _certificate(folder: Path) -> str:
+    """A certificate for 127.0.0.1 that signs itself, with its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "impasto")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / "server.pem"
+    file.write_bytes(
+        made.public_bytes(Encoding.PEM)
+        + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    return str(file)
+
+
+def test_the_port_speaks_tls_and_the_client_believes_no_stranger(tmp_path: Path) -> None:
+    made = make_service(tmp_path)
+    certificate = _certificate(tmp_path)
+    with served(made.app, certificate=certificate) as url:
+        assert url.startswith("https://")
+        answer = httpx.get(f"{url}/health", verify=ssl.create_default_context(cafile=certificate))
+        assert answer.status_code == 200
+        assert "max-age" in answer.headers["Strict-Transport-Security"]
+        with (
+            Server(url, made.tokens["viewer"]) as server,
+            pytest.raises(RunFailed, match="CERTIFICATE_VERIFY_FAILED"),
+        ):
+            server.run("0" * 19)
+
+
+@pytest.mark.parametrize("text", [None, "", "junk"])
+def test_a_certificate_that_is_none_is_one_line(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "x.pem"
+    if text is not None:
+        file.write_text(text)
+    app = make_service(tmp_path).app
+    with pytest.raises(RequestError, match="can't use the certificate"):
+        configure(app, host="127.0.0.1", port=0, certificate=str(file))

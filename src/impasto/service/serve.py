@@ -75,7 +75,7 @@ def serve(
             carrying.start(alone=alone)
         parts.start(port)
         host, number = port.getsockname()[:2]
-        say(f"serving on http://{host}:{number}")
+        say(f"serving on http{'s' if settings.certificate else ''}://{host}:{number}")
         told.wait()
         say("stopping; what is under way goes on at the next start")
         parts.stop()
@@ -173,7 +173,9 @@ class _Front:
         self._carrying = carrying
         self._stopping = False
         tokens = Tokens(service.database)
-        if (token := tokens.first_admin_token()) is not None:
+        oidc = read_oidc(settings.oidc) if settings.oidc else None
+        others = oidc is not None and "admin" in oidc.roles.values()
+        if (token := tokens.first_admin_token(others=others)) is not None:
             say(f"admin token: {token}")
         self._triggers = Triggers(
             service.media, service.runs, service.submit, read_triggers(settings)
@@ -182,15 +184,19 @@ class _Front:
             service=service,
             tokens=tokens,
             audit=AuditLog(service.database),
-            oidc=Oidc(read_oidc(settings.oidc)) if settings.oidc else None,
+            oidc=Oidc(oidc) if oidc else None,
             nodes=carrying.nodes if carrying is not None else tuple,
             not_ready=self._not_ready,
+            allowed_hosts=settings.allowed_hosts,
+            open_metrics=settings.open_metrics,
         )
         config = configure(
             create_app(backend),
             host=settings.host,
             port=settings.port,
             trusted_proxies=settings.trusted_proxies,
+            certificate=settings.certificate,
+            key=settings.certificate_key,
         )
         self._server = _server(config)
         self._thread: threading.Thread | None = None

@@ -66,6 +66,13 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     quota: Quota = Quota()
     job: JobLimits = JobLimits()
     trusted_proxies: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    """Names that a request's Host may have; any where empty."""
+    open_metrics: bool = False
+    """Whether /metrics answers without a token."""
+    certificate: str | None = None
+    """PEM file with the chain; with it the port speaks TLS."""
+    certificate_key: str | None = None
     oidc: dict[str, Any] | None = None
     watch: tuple[dict[str, Any], ...] = ()
     rules: tuple[dict[str, Any], ...] = ()

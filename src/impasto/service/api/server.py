@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from impasto.errors import RequestError
 
 HEAD_S = 15.0
 """For the head of a request, from the first byte or the connection's begin to its end."""
@@ -63,8 +63,8 @@ def configure(
     host: str,
     port: int,
     trusted_proxies: Sequence[str] = (),
-    certificate: Path | None = None,
-    key: Path | None = None,
+    certificate: str | None = None,
+    key: str | None = None,
 ) -> uvicorn.Config:
     """How uvicorn serves `app`.
 
@@ -74,12 +74,12 @@ def configure(
         port: likewise; 0 takes a free one.
         trusted_proxies: addresses whose X-Forwarded-For and -Proto are believed.
         certificate: PEM file with the chain; with it the port speaks TLS.
-        key: PEM file with its key.
+        key: PEM file with its key, where that stands in another.
+
+    Raises:
+        RequestError: no certificate, or no key for it, can be read there.
     """
-    tls: dict[str, Any] = {}
-    if certificate is not None:
-        tls = {"ssl_certfile": str(certificate), "ssl_keyfile": str(key) if key else None}
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
         host=host,
         port=port,
@@ -95,5 +95,12 @@ def configure(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_END_S,
         h11_max_incomplete_event_size=_HEAD_BYTES,
-        **tls,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
     )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        reason = error.strerror or str(error)
+        raise RequestError(f"can't use the certificate {certificate!r}: {reason}") from error
+    return config
