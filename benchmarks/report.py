@@ -188,6 +188,17 @@ def _overhead(found: dict[str, Any]) -> str:
     return "\n\n".join(["## What engines add", words, _table(head, rows)])
 
 
+def _watching(found: dict[str, Any]) -> str:
+    rows = [
+        (kind, f"{each['objects']:,}", f"{each['first_start_s']:.2f}", f"{each['scan_s']:.2f}",
+         f"{each['scan_cpu_s']:.2f}", str(each["scans_until_run"]), f"{each['memory_mb']:.0f}")
+        for kind, each in found.items()
+    ]  # fmt: skip
+    head = ("store", "objects", "first start, s", "scan, s", "of a processor, s",
+            "scans until a run", "MB")  # fmt: skip
+    return "## Watching a prefix\n\n" + _table(head, rows)
+
+
 _PARTS: dict[str, Any] = {
     "end_to_end": _end_to_end,
     "shipped": _shipped,
@@ -197,6 +208,7 @@ _PARTS: dict[str, Any] = {
     "finish": _finish,
     "workers": _workers,
     "overhead": _overhead,
+    "watching": _watching,
 }
 
 

@@ -24,7 +24,10 @@ import measure
 import overhead
 import report
 
-PARTS = ("end_to_end", "shipped", "tiers", "memory", "start_up", "finish", "workers", "overhead")
+PARTS = (
+    "end_to_end", "shipped", "tiers", "memory", "start_up", "finish", "workers", "overhead",
+    "watching",
+)  # fmt: skip
 _CHECKPOINT = "weights/transform/fns_onnxzoo_candy.pth"
 
 
@@ -64,6 +67,11 @@ def _measure(part: str, bench: measure.Bench, results: dict[str, Any]) -> Any:
         sizes = bench.sizes
         return overhead.measure(bench.folder, seconds=sizes.overhead_s, width=sizes.width,
                                 height=sizes.height)  # fmt: skip
+    if part == "watching":
+        import watching  # what a service needs is not installed everywhere
+
+        objects = 1000 if results["quick"] else watching.OBJECTS
+        return watching.watching(bench.folder, objects)
     measurement: Callable[[measure.Bench], Any] = getattr(measure, part)
     return measurement(bench)
 

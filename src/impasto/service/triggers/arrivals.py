@@ -111,15 +111,14 @@ class Arrivals:
 
     def reconsider(self, sidecar: Entry) -> set[str]:
         """Forget that the videos beside a new sidecar were refused; return their keys."""
-        if self.find(sidecar) is not None:
-            return set()
         table, stem = arrivals_table, without_suffix(sidecar.key)
         beside = [stem + form for kind in VIDEOS for form in (kind, kind.upper())]
         refused = (table.c.fate == "refused") & table.c.key.in_(beside)
         with self._database.transaction() as connection:
+            if not connection.execute(self._insert(), self._values(sidecar, "sidecar")).rowcount:
+                return set()  # it is not new: another process has seen to it
             keys = set(connection.scalars(sa.select(table.c.key).where(refused)))
             connection.execute(sa.delete(table).where(refused))
-            connection.execute(self._insert(), self._values(sidecar, "sidecar"))
         return keys
 
     def admit(self, entry: Entry, rule: Rule, *, origin: Origin) -> Admitted:
@@ -141,7 +140,7 @@ class Arrivals:
         try:
             wish = rule.wish
             if sidecar is not None:
-                wish = read_sidecar(sidecar[1], rule, where=sidecar[0])
+                wish = read_sidecar(sidecar[1], rule, where=sidecar[0].key)
             asked = replace(
                 rule.submission(entry.key, wish, origin=origin),
                 content=content_of(entry),
@@ -153,6 +152,8 @@ class Arrivals:
                 raise
             return self.refuse(entry, rule, str(error), origin=origin)
         except RequestError as error:
+            if sidecar is not None:  # only another version of it is a reason to look again
+                self.remember([sidecar[0]], "sidecar")
             return self.refuse(entry, rule, str(error), origin=origin)
         values = self._values(entry, "run", run_id=run.run_id, target=run.target)
         with self._database.transaction() as connection:
@@ -197,13 +198,13 @@ class Arrivals:
         with self._database.read() as connection:
             return any(connection.execute(query.limit(1)).first() for query in queries)
 
-    def _sidecar(self, key: str) -> tuple[str, bytes] | None:
-        """Name and bytes of the TOML beside a video; None where there is none."""
-        name = without_suffix(key) + SIDECAR
+    def _sidecar(self, key: str) -> tuple[Entry, bytes] | None:
+        """The TOML beside a video; None where there is none."""
         with suppress(FileNotFoundError):
-            if look_up(self.media, name).bytes > MAX_SIDECAR_BYTES:
-                return name, b" " * (MAX_SIDECAR_BYTES + 1)
-            return name, self.media.get(name)
+            entry = look_up(self.media, without_suffix(key) + SIDECAR)
+            if entry.bytes > MAX_SIDECAR_BYTES:
+                return entry, bytes(MAX_SIDECAR_BYTES + 1)
+            return entry, self.media.get(entry.key)
         return None
 
     def _over_older(self, asked: Submission) -> Submission:
@@ -236,13 +237,13 @@ class Arrivals:
                 "target": target, "at": self.clock()}  # fmt: skip
 
     def _insert(self) -> Any:
+        """Adds rows that are not there, and counts them in `rowcount`."""
         if self._database.is_sqlite:
-            from sqlalchemy.dialects.sqlite import insert as insert_sqlite
-
-            return insert_sqlite(arrivals_table).on_conflict_do_nothing()
-        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-
-        return insert_postgresql(arrivals_table).on_conflict_do_nothing()
+            from sqlalchemy.dialects.sqlite import insert
+        else:
+            from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
+        adding = insert(arrivals_table).on_conflict_do_nothing()
+        return adding.execution_options(preserve_rowcount=True)  # otherwise −1 with psycopg
 
 
 def look_up(media: Store, key: str) -> Entry:
