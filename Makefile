@@ -16,7 +16,7 @@ help:
 	@echo "make check   ruff, mypy --strict, import-linter"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make bench   measure speed and memory against the reference's method"
-	@echo "make docs    write docs/cli.md anew from --help"
+	@echo "make docs    write docs/cli.md and docs/api.md anew from what they describe"
 
 $(VENV)/base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +52,7 @@ bench: $(VENV)/dev
 
 docs: $(VENV)/dev
 	$(BIN)/python -m impasto.cli.reference docs/cli.md
+	$(BIN)/python -m impasto.service.api.reference docs/api.md
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -12,6 +12,7 @@ import pytest
 
 from api_service import Made, make_service, served
 from impasto.service.api.models import RunOptions
+from impasto.service.api.reference import updated
 from impasto.service.limits import Quota
 from impasto.service.runs import change, record
 from impasto.service.submissions import OPTIONS
@@ -296,3 +297,9 @@ def test_a_database_that_is_away_is_no_detail_for_users(tmp_path: Path) -> None:
         assert answer.headers["Retry-After"] == "5"
         assert "gone" not in answer.text
         assert str(tmp_path) not in answer.text
+
+
+def test_the_page_on_the_api_is_up_to_date() -> None:
+    page = Path(__file__).parent.parent / "docs" / "api.md"
+    text = page.read_text(encoding="utf-8")
+    assert text == updated(text), "write it anew: make docs"

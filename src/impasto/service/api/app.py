@@ -1,10 +1,11 @@
 """The application: every route, under one description, behind one edge."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from starlette.types import Lifespan
 
 from impasto.service.api import progress, results, runs, styles, system, tokens, uploads
 from impasto.service.api.accounts import Accounts
@@ -23,6 +24,12 @@ Every request but `/health` and `/ready` needs `Authorization: Bearer TOKEN`. Er
 _EVERYWHERE = documented(400, 401, 403, 422, 500, 503)
 
 
+ROUTERS = (
+    runs.router, progress.router, results.router, uploads.router, styles.router, tokens.router,
+    system.router,
+)  # fmt: skip
+
+
 def create_app(backend: Backend) -> FastAPI:
     """Return the ASGI application that serves `backend`."""
     metrics = Metrics(backend.service.runs)
@@ -32,6 +39,22 @@ def create_app(backend: Backend) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncGenerator[dict[str, Followers]]:
         yield {"followers": followers}  # each request's state has it, and so has the server
 
+    scraped = system.open_metrics if backend.open_metrics else system.closed_metrics
+    app = with_routes((*ROUTERS, scraped, *backend.routers), lifespan)
+    app.state.backend = backend
+    app.state.metrics = metrics
+    install(app)
+    app.add_middleware(
+        Edge,
+        larger={uploads.PATH: backend.service.runs.quota.upload_bytes},
+        allowed_hosts=backend.allowed_hosts,
+    )
+    app.add_middleware(Accounts, audit=backend.audit, metrics=metrics)
+    return app
+
+
+def with_routes(routers: Iterable[APIRouter], lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """The routes and their description, with nothing behind them."""
     app = FastAPI(
         title="Impasto",
         description=_DESCRIPTION,
@@ -43,19 +66,6 @@ def create_app(backend: Backend) -> FastAPI:
         responses=_EVERYWHERE,
         lifespan=lifespan,
     )
-    app.state.backend = backend
-    app.state.metrics = metrics
-    install(app)
-    scraped = system.open_metrics if backend.open_metrics else system.closed_metrics
-    for router in (
-        runs.router, progress.router, results.router, uploads.router, styles.router, tokens.router,
-        system.router, scraped, *backend.routers,
-    ):  # fmt: skip
+    for router in routers:
         app.include_router(router)
-    app.add_middleware(
-        Edge,
-        larger={uploads.PATH: backend.service.runs.quota.upload_bytes},
-        allowed_hosts=backend.allowed_hosts,
-    )
-    app.add_middleware(Accounts, audit=backend.audit, metrics=metrics)
     return app
