@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,11 +17,32 @@ from impasto.service.audit import AuditLog, Entry
 from impasto.service.database import Database, sqlite_url
 from impasto.service.roles import PERMISSIONS, ROLES, Permission, Principal, check_role, check_user
 from impasto.service.tokens import LASTS_S, TokenRefused, Tokens
+from postgres import postgres
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "service.db")
+    found: str = request.getfixturevalue("server")
+    database = Database(found)
+    with database.transaction() as connection:
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    database.close()
+    return found
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return Database(sqlite_url(tmp_path / "service.db"))
+def database(url: str) -> Iterator[Database]:
+    made = Database(url)
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -129,14 +151,14 @@ def test_tokens_are_paged_by_id(tokens: Tokens) -> None:
 
 
 def test_the_first_start_makes_one_admin_token_however_many_processes_start(
-    tmp_path: Path, clock: Clock
+    url: str, database: Database, clock: Clock
 ) -> None:
-    url = sqlite_url(tmp_path / "service.db")
-    Tokens(Database(url), clock_s=clock)
     found: list[str | None] = []
 
     def start() -> None:
-        found.append(Tokens(Database(url), clock_s=clock).first_admin_token())
+        other = Database(url)
+        found.append(Tokens(other, clock_s=clock).first_admin_token())
+        other.close()
 
     threads = [threading.Thread(target=start) for _ in range(4)]
     for thread in threads:
@@ -144,7 +166,7 @@ def test_the_first_start_makes_one_admin_token_however_many_processes_start(
     for thread in threads:
         thread.join()
     (written,) = [each for each in found if each]
-    assert Tokens(Database(url), clock_s=clock).verify(written).role == "admin"
+    assert Tokens(database, clock_s=clock).verify(written).role == "admin"
 
 
 def test_an_admin_token_is_made_again_only_when_nobody_can_be_admin(
@@ -191,7 +213,7 @@ def test_the_audit_log_is_read_from_the_latest_on(database: Database, clock: Clo
     assert len(log.page(user="u1")) == 2
 
 
-@pytest.mark.parametrize("verb", ["UPDATE audit SET user = 'eve'", "DELETE FROM audit"])
+@pytest.mark.parametrize("verb", ["UPDATE audit SET \"user\" = 'eve'", "DELETE FROM audit"])
 def test_the_database_refuses_to_change_the_audit_log(database: Database, verb: str) -> None:
     log = AuditLog(database)
     log.append(Entry(user="alice", action="POST /v1/runs", status=202))
