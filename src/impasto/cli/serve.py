@@ -44,8 +44,8 @@ def serve(
     ] = None,
 ) -> int:  # fmt: skip
     """Serve runs to many users: over HTTP, and from a watched prefix of the media store."""
-    if (watch is None) != (style is None):
-        raise RequestError("--watch PREFIX and --style NAME go together")
+    if watch is None and style is not None:
+        raise RequestError("--style goes with --watch PREFIX; runs over HTTP name their own")
     for package in ("dbos", "fastapi", "sqlalchemy", "uvicorn"):
         if importlib.util.find_spec(package) is None:
             raise RequestError(f"serve needs: pip install 'impasto[serve]' ({package} is missing)")
@@ -55,7 +55,8 @@ def serve(
     core = load_settings(os.environ, config)
     table = dict(core.serve)
     if watch is not None:
-        table["watch"] = [*table.get("watch", []), {"prefix": watch, "style": style}]
+        how = {} if style is None else {"style": style}  # without one the rules say it
+        table["watch"] = [*table.get("watch", []), {"prefix": watch, **how}]
     chosen = read_settings(
         table, media=media, system=system, database=database, host=host, port=port
     )

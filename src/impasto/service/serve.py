@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 import platformdirs
 
+from impasto.access import find_access
 from impasto.errors import RequestError
 from impasto.records import Settings
 from impasto.service.carrier import Carrier
@@ -162,6 +163,7 @@ class _Front:
     ) -> None:
         from impasto.service.api.app import create_app
         from impasto.service.api.backend import Backend
+        from impasto.service.api.events import events_router
         from impasto.service.api.server import configure
         from impasto.service.audit import AuditLog
         from impasto.service.oidc import Oidc, read_oidc
@@ -180,6 +182,8 @@ class _Front:
         self._triggers = Triggers(
             service.media, service.runs, service.submit, read_triggers(settings)
         )
+        access = find_access(service.media.url, service.core.access)
+        account = access.account if access is not None else None
         backend = Backend(
             service=service,
             tokens=tokens,
@@ -187,6 +191,7 @@ class _Front:
             oidc=Oidc(oidc) if oidc else None,
             nodes=carrying.nodes if carrying is not None else tuple,
             not_ready=self._not_ready,
+            routers=[events_router(self._triggers.arrivals, account=account or "")],
             allowed_hosts=settings.allowed_hosts,
             open_metrics=settings.open_metrics,
         )
