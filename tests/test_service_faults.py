@@ -98,7 +98,7 @@ def test_two_services_on_postgresql_share_the_runs_of_one_that_dies(tmp_path: Pa
     with postgres() as url:
         one, other = (
             Served(tmp_path, database=url, name=name,
-                   config='engine = "inline"\nlost_after_s = 3.0\n')
+                   config='engine = "inline"\nlost_after_s = 12.0\n')
             for name in ("one", "other")
         )  # fmt: skip
         try:

@@ -14,7 +14,8 @@ from impasto.service.workflow import Workflows
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.25
-_BEAT_S = 5.0
+_BEATS = 6
+"""Of a process, before others take it for dead."""
 _TIDY_S = 600.0
 
 
@@ -85,7 +86,7 @@ class Dispatcher:
             now = time.monotonic()
             try:
                 self._hand_out()
-                if now - beaten >= _BEAT_S:
+                if now - beaten >= self._lost_after_s / _BEATS:
                     beaten = now
                     self._mind()
                 if now - tidied >= _TIDY_S:
