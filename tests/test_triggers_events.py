@@ -327,7 +327,9 @@ def test_nobody_sends_events_without_a_token_that_may(post: Post, path: str) -> 
     assert status(None, params={"token": tokens["viewer"]}) == 403
     assert not post.sources()
     assert post.http.options(path, headers={"WebHook-Request-Origin": "x"}).status_code == 401
-    assert status(None, params={"token": tokens["submitter"]}) == 200
+    for role in ("submitter", "operator", "admin"):
+        assert status(None, params={"token": tokens[role]}) == 200
+        assert status(tokens[role]) == 200
     assert post.sources() == [KEY]
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from impasto.errors import RequestError
 from impasto.service.submissions import check
+from impasto.service.triggers import names
 from impasto.service.triggers.rules import Rule, match, read_rules, read_sidecar, target_for
 from impasto.service.triggers.schedule import Schedule, read_schedules
 from impasto.service.triggers.trigger_file import is_trigger_file, read_trigger
@@ -47,6 +48,8 @@ def target(key: str, **table: Any) -> str:
         ("in", "", "inn/a.mp4", False),
         ("/in/", "", "in/a.mp4", True),
         ("", "", "a.mp4", True),
+        ("", "", "uploads/ann/1/a.mp4", False),
+        ("uploads", "", "uploads/ann/1/a.mp4", True),
         ("in", "*.mkv", "in/a.mp4", False),
         ("in", "*.mkv", "in/deep/a.MKV", True),
         ("in", "news-*", "in/news-1.mp4", True),
@@ -62,6 +65,12 @@ def test_a_rule_matches_by_prefix_and_pattern(
 ) -> None:
     table = {"prefix": prefix} | ({"pattern": pattern} if pattern else {})
     assert rule(**table).matches(key) is matches
+
+
+def test_the_folder_of_uploads_is_the_apis() -> None:
+    from impasto.service.api import paths
+
+    assert names.UPLOADS == paths.UPLOADS
 
 
 def test_the_first_rule_that_matches_counts() -> None:

@@ -6,6 +6,8 @@ VIDEOS = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .3gp .3g2 .mj2".split()
 )  # what the demuxers on the allow-list open
 STILLS = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+UPLOADS = "uploads"
+"""Where the API puts what comes over HTTP, for runs that are asked for there."""
 SIDECAR = ".toml"
 STYLE_FOLDER = "style"
 """Below a prefix: pictures in it define styles, named by their stems."""

@@ -24,6 +24,7 @@ from impasto.service.records import Origin, Submission
 from impasto.service.submissions import OPTIONS, check
 from impasto.service.triggers.names import (
     STILLS,
+    UPLOADS,
     VIDEOS,
     below,
     check_prefix,
@@ -78,9 +79,12 @@ class Rule:
     priority: int = 0
 
     def matches(self, key: str) -> bool:
-        """Whether this rule is about `key`; letters match in either case."""
+        """Whether this rule is about `key`; letters match in either case.
+
+        Uploads over HTTP belong to runs that were asked for: a rule has to name their folder.
+        """
         inside = below(self.prefix, key)
-        if not inside:
+        if not inside or (not self.prefix and below(UPLOADS, key) is not None):
             return False
         kind = suffix(key)
         if not self.pattern:
