@@ -83,7 +83,7 @@ def _operations(made: Made, url: str) -> Iterator[Any]:
 def _ask(cases: Any, **path_parameters: str) -> None:
     @hypothesis.given(case=cases)
     @hypothesis.settings(
-        max_examples=12, deadline=None, derandomize=True, database=None,
+        max_examples=10, deadline=None, derandomize=True, database=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )  # fmt: skip
     def asked(case: Any) -> None:

@@ -69,7 +69,8 @@ def revoke_token(token_id: _TokenId, backend: BackendDep) -> Response:
 def read_audit(
     backend: BackendDep,
     before: Annotated[
-        int | Absent, Query(ge=1, le=2**53, description="`next` of the page before.")
+        Annotated[int, Field(ge=1, le=2**53)] | Absent,
+        Query(description="`next` of the page before."),
     ] = None,
     user: Annotated[str | Absent, Query(max_length=256)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
