@@ -249,6 +249,53 @@ def test_any_sidecar_is_read_or_refused_in_one_line(text: bytes) -> None:
     assert "\n" not in said
 
 
+def test_a_picture_in_the_folder_style_defines_a_style(site: Site) -> None:
+    rules = [{"prefix": "in", "style": "monet"}]
+    triggers = site.triggers(settings(watch=[{"prefix": "in"}], rules=rules))
+    site.put("in/style/monet.jpg", "in/style/other.png", "in/a.ts", "in/b.ts", "in/c.ts")
+    site.put("in/b.toml", data=b"style = 'other'")
+    site.put("in/c.toml", data=b"style = 'udnie'")
+    site.settle(triggers, 6)
+    a, b, c = sorted(site.all_runs(), key=lambda run: run.source)
+    assert (a.style, a.target) == ("in/style/monet.jpg", "painted/a.monet.ts")
+    assert (b.style, b.target) == ("in/style/other.png", "painted/b.other.ts")
+    assert (c.style, c.target) == ("udnie", "painted/c.udnie.ts")
+
+
+def test_the_job_learns_the_painting_and_paints_in_its_style(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from impasto import run
+    from impasto.records import Settings
+    from impasto.service import job
+
+    seen: dict[str, Any] = {}
+
+    def learn(painting: Path, **how: Any) -> str:
+        seen.update(how, painting=painting.read_bytes(), name=painting.name)
+        return "monet-1234"
+
+    def stylize(source: str, *, style: str, **_: Any) -> None:
+        seen.update(style=style, video=source)
+
+    monkeypatch.setattr(job, "learn_painting", learn)
+    monkeypatch.setattr(run, "stylize", stylize)
+    site.put("in/style/monet.jpg", data=b"a picture")
+    site.put("in/a.ts")
+    order = job.Order(
+        media=site.media.url, system=str(site.media.url) + "-system", source="in/a.ts",
+        style="in/style/monet.jpg", model=None, target=None, options={"quality": "fast"},
+        engine="inline", workers=None, ours=False,
+    )  # fmt: skip
+    core = Settings(user_styles=Path(site.media.url), system_store=order.system)
+    job._make(order, core, lambda event: None)
+    assert (seen["style"], seen["painting"], seen["name"]) == (
+        "monet-1234", b"a picture", "monet.jpg",
+    )  # fmt: skip
+    assert seen["quality"] == "fast"
+    assert str(seen["source"]) == seen["video"]
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [

@@ -7,6 +7,7 @@ order: what is done is kept.
 """
 
 import contextlib
+import datetime as dt
 import os
 import queue
 import sys
@@ -34,10 +35,12 @@ from impasto.records import (
     Settings,
     StageBegan,
 )
+from impasto.request import Options
 from impasto.runtimes.onnx_file import MAX_BYTES
 from impasto.service.settings import JobLimits
 from impasto.service.submissions import read_options
-from impasto.stores import open_store
+from impasto.stores import locate, open_store
+from impasto.train.paintings import is_painting, learn_painting
 
 _PROGRESS_EVERY_S = 1.0
 _MAX_LINE = 2000
@@ -203,34 +206,51 @@ def _make(order: Order, settings: Settings, hear: Callable[[Event], None]) -> Re
     source = place_of(order.media, order.source)
     target = place_of(order.media, order.target, new=True) if order.target else None
     if order.model is not None:
-        with _model(order, settings) as model:
+        with _file(order, order.model, settings) as model:
             return run.score(source, model=model, target=target, options=options,
                              settings=settings, on_event=hear)  # fmt: skip
     assert order.style is not None
+    style = order.style
+    if isinstance(style, str) and is_painting(style):
+        style = _learned(order, style, options, settings, hear)
     return run.stylize(
-        source, style=order.style, target=target, options=options, settings=settings, on_event=hear
+        source, style=style, target=target, options=options, settings=settings, on_event=hear
     )
 
 
+def _learned(
+    order: Order, style: str, options: Options, settings: Settings, hear: Callable[[Event], None]
+) -> str:
+    """The name of a painting's style; it is learned at first use, from frames of the source."""
+    with _file(order, style, settings) as painting:
+        return learn_painting(
+            painting,
+            quality=options.quality,
+            settings=settings,
+            today=dt.datetime.now(dt.UTC).date(),
+            source=locate(place_of(order.media, order.source), settings.access),
+            report=lambda line: hear(Noted(line)),
+        )
+
+
 @contextlib.contextmanager
-def _model(order: Order, settings: Settings) -> Generator[Path]:
-    """A file with the network that the order names; it is fetched from where there are no files."""
-    assert order.model is not None
-    place = place_of(order.media, order.model)
+def _file(order: Order, key: str, settings: Settings) -> Generator[Path]:
+    """A network or a painting as a file; it is fetched from where there are no files."""
+    place = place_of(order.media, key)
     if "://" not in place:
         yield Path(place)
         return
     store = open_store(order.media, settings.access)
     try:
-        size = store.head(order.model).bytes
+        size = store.head(key).bytes
         if size > MAX_BYTES:
-            raise RequestError(f"{order.model!r} is larger than {MAX_BYTES >> 20} MiB")
-        network = store.get_range(order.model, 0, size)
+            raise RequestError(f"{key!r} is larger than {MAX_BYTES >> 20} MiB")
+        data = store.get_range(key, 0, size)
     except FileNotFoundError:
-        raise RequestError(f"there is no {order.model!r} in the media store") from None
+        raise RequestError(f"there is no {key!r} in the media store") from None
     with tempfile.TemporaryDirectory(prefix="impasto-") as folder:
-        path = Path(folder) / order.model.rpartition("/")[2]
-        path.write_bytes(network)
+        path = Path(folder) / key.rpartition("/")[2]
+        path.write_bytes(data)
         yield path
 
 

@@ -18,7 +18,8 @@ class Submission:
 
     source: str
     style: str | dict[str, float] | None = None
-    """A name, or names with their weights; exactly one of `style` and `model`."""
+    """A name, names with their weights, or the path of a picture of a painting within the media
+    store; exactly one of `style` and `model`."""
     model: str | None = None
     """Path of an ONNX file within the media store."""
     target: str | None = None

@@ -11,6 +11,7 @@ from impasto.service.runs import Runs
 from impasto.service.settings import ServeSettings
 from impasto.service.submissions import check
 from impasto.stores import Store
+from impasto.train.paintings import is_painting
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,9 @@ class Service:
     def _check_style(self, submission: Submission) -> None:
         from impasto.styles import read_style
 
+        if isinstance(submission.style, str) and is_painting(submission.style):
+            self._size(submission.style)
+            return
         names = [submission.style] if isinstance(submission.style, str) else submission.style or ()
         for name in names:
             read_style(name, user_styles=self.core.user_styles)

@@ -9,6 +9,7 @@ import msgspec
 from impasto.errors import RequestError
 from impasto.request import Options
 from impasto.service.records import Submission
+from impasto.train.paintings import is_painting
 
 OPTIONS = frozenset(
     "strength keep_colors size start end quality pixels codec crf preset precision chunk_frames "
@@ -92,10 +93,13 @@ def read_options(given: dict[str, Any]) -> Options:
 
 
 def _check_style(style: object) -> None:
+    if isinstance(style, str) and is_painting(style):
+        check_path(style, name="style")  # a picture of the media store, which the job learns
+        return
     names = style if isinstance(style, dict) else [style]
     if not names:
         raise RequestError("a blend names at least one style")
     for name in names:
-        # A name, never a path: a path would be opened with the service's own rights.
+        # A name, and no other path: that would be opened with the service's own rights.
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise RequestError(f"a style's name has 1 to 64 of a–z, 0–9, _ and -, got {name!r}")

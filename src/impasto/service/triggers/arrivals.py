@@ -21,8 +21,8 @@ from impasto.service.database import metadata
 from impasto.service.records import OPEN, Origin, ServiceRun, Submission
 from impasto.service.runs import Runs, record, runs_table
 from impasto.service.triggers.events import plain_etag
-from impasto.service.triggers.names import SIDECAR, VIDEOS, without_suffix
-from impasto.service.triggers.rules import MAX_SIDECAR_BYTES, Rule, match, read_sidecar
+from impasto.service.triggers.names import SIDECAR, STILLS, STYLE_FOLDER, VIDEOS, without_suffix
+from impasto.service.triggers.rules import MAX_SIDECAR_BYTES, Rule, Wish, match, read_sidecar
 from impasto.stores import Entry, Store
 
 log = logging.getLogger("impasto.service.triggers")
@@ -141,8 +141,13 @@ class Arrivals:
             wish = rule.wish
             if sidecar is not None:
                 wish = read_sidecar(sidecar[1], rule, where=sidecar[0].key)
+        except RequestError as error:
+            return self._refuse(entry, rule, sidecar, error, origin)
+        painting = self._painting(rule, wish)
+        try:
             asked = replace(
                 rule.submission(entry.key, wish, origin=origin),
+                style=painting or wish.style,
                 content=content_of(entry),
                 source_bytes=entry.bytes,
             )
@@ -150,17 +155,27 @@ class Arrivals:
         except LimitExceeded as error:
             if error.retry_after_s > 0:
                 raise
-            return self.refuse(entry, rule, str(error), origin=origin)
+            return self._refuse(entry, rule, sidecar, error, origin)
         except RequestError as error:
-            if sidecar is not None:  # only another version of it is a reason to look again
-                self.remember([sidecar[0]], "sidecar")
-            return self.refuse(entry, rule, str(error), origin=origin)
+            return self._refuse(entry, rule, sidecar, error, origin)
         values = self._values(entry, "run", run_id=run.run_id, target=run.target)
         with self._database.transaction() as connection:
             connection.execute(self._insert(), values)
         if new:
             self._supersede(run)
         return Admitted("run", run.run_id, new)
+
+    def _refuse(
+        self,
+        entry: Entry,
+        rule: Rule,
+        sidecar: tuple[Entry, bytes] | None,
+        error: RequestError,
+        origin: Origin,
+    ) -> Admitted:
+        if sidecar is not None:  # only another version of it is a reason to look again
+            self.remember([sidecar[0]], "sidecar")
+        return self.refuse(entry, rule, str(error), origin=origin)
 
     def refuse(self, entry: Entry, rule: Rule, why: str, *, origin: Origin) -> Admitted:
         """Let a run stand in the book that failed before it began, so that somebody sees why."""
@@ -205,6 +220,16 @@ class Arrivals:
             if entry.bytes > MAX_SIDECAR_BYTES:
                 return entry, bytes(MAX_SIDECAR_BYTES + 1)
             return entry, self.media.get(entry.key)
+        return None
+
+    def _painting(self, rule: Rule, wish: Wish) -> str | None:
+        """Key of the picture that defines the style wished for; None where nobody put one there."""
+        if not isinstance(wish.style, str):
+            return None
+        folder = f"{rule.prefix}/{STYLE_FOLDER}".lstrip("/")
+        for kind in sorted(STILLS):
+            with suppress(FileNotFoundError):
+                return look_up(self.media, f"{folder}/{wish.style}{kind}").key
         return None
 
     def _over_older(self, asked: Submission) -> Submission:

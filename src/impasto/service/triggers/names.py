@@ -10,7 +10,7 @@ UPLOADS = "uploads"
 """Where the API puts what comes over HTTP, for runs that are asked for there."""
 SIDECAR = ".toml"
 STYLE_FOLDER = "style"
-"""Below a prefix: pictures in it define styles, named by their stems."""
+"""Below a rule's prefix: the pictures in it are paintings, and their stems names of styles."""
 
 _UNFINISHED = frozenset(
     ".part .partial .tmp .temp .crdownload .download .filepart .opdownload .uploading".split()

@@ -51,7 +51,7 @@ class Wish:
     """How something is to be painted, and where the painting goes."""
 
     style: str | dict[str, float] | None = None
-    """A name, or names with their weights; exactly one of `style` and `model`."""
+    """As `Submission.style`; exactly one of `style` and `model`."""
     model: str | None = None
     """Path of an ONNX file within the media store."""
     target: str = TARGET
@@ -64,6 +64,8 @@ class Wish:
         """What {style} stands for: a style's or a blend's name, or a model's stem."""
         if self.model is not None:
             return without_suffix(last_part(self.model))
+        if isinstance(self.style, str):  # a name, or the path of a painting
+            return without_suffix(last_part(self.style))
         return name_of(self.style or "")
 
 
