@@ -304,9 +304,7 @@ def test_an_identity_gives_user_delegation_signatures(by_identity: Access) -> No
 
 def test_a_server_that_nobody_known_vouches_for_is_not_talked_to(by_identity: Access) -> None:
     unknown = open_store("az://secure", [replace(by_identity, certificate=None)])
-    with pytest.raises(
-        RunFailed, match="its certificate is not trusted"
-    ):
+    with pytest.raises(RunFailed, match="its certificate is not trusted"):
         unknown.get("a")
 
 
