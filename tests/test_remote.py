@@ -191,7 +191,10 @@ def test_a_killed_run_goes_on_from_the_store(cloud: Cloud, undisturbed: bytes) -
     finished = len(_segments(cloud))
     assert finished >= 2
     assert not cloud.media.exists("out/film.mp4")
-    again = cloud.run(*more)
+    impasto_runs = [sys.executable, "-m", "impasto", "runs"]
+    (run,) = json.loads(cloud.shell([*impasto_runs, "list", "--json"]).stdout)["runs"]
+    assert run["source"] == f"{cloud.media.url}/in/film.mp4"
+    again = cloud.shell([*impasto_runs, "resume", run["run_id"], "--json"])
     assert again.returncode == 0, again.stderr
     report = json.loads(again.stdout)
     assert report["chunks"]["reused"] >= finished  # a worker may have finished one more

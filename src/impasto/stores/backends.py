@@ -60,8 +60,9 @@ def split(url: str) -> tuple[str, str, str]:
     container, _, key = rest.partition("/")
     if "@" in container or _SECRET.search(url):
         raise RequestError(
-            f"a {scheme}:// URL must not carry a password, key or signature, as URLs are stored "
-            "and logged: give it by the environment or in [stores] of the configuration"
+            f"a URL such as this {scheme}:// one must not carry a password, key or signature, as "
+            "URLs are stored and logged: give it by the environment, or in [stores] of the "
+            "configuration"
         )
     if scheme not in REMOTE:
         raise RequestError(
