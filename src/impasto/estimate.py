@@ -129,9 +129,11 @@ def estimate(
     request = Request(path, None, scorer, {}, replace(options, force=True))
     spec = resolve(request, probed, max_pixels=settings.limits.max_pixels).spec
     precision = spec.precision
-    trial = None
+    trial, plan_s = None, 0.0
     if terms.fps is None:
+        began = time.perf_counter()
         precision, _ = settle_precision(spec, probed, path, model, settings)
+        plan_s = time.perf_counter() - began
         trial = try_out(
             path,
             probed,
@@ -141,7 +143,9 @@ def estimate(
             settings=settings,
             workers=terms.fleet.workers_per_node,
         )
-    work = _work(terms, trial, probe_s, _growth(spec, probed))
+        if options.chunk_frames == "auto":  # then the run begins with such a trial as well
+            plan_s = time.perf_counter() - began
+    work = _work(terms, trial, probe_s, plan_s, _growth(spec, probed))
     bills = _bills(probed.ledger, spec, options.chunk_frames, work, terms)
     stage_s = trial.stage_s if trial else {}
     time_share, binds = _binds(bills[0], work, terms.fleet, stage_s)
@@ -173,7 +177,7 @@ def _growth(spec: Spec, source: Source) -> float:
     return area * (spec.stop - spec.start) / len(source.ledger)
 
 
-def _work(terms: Terms, trial: Trial | None, probe_s: float, growth: float) -> Work:
+def _work(terms: Terms, trial: Trial | None, probe_s: float, plan_s: float, growth: float) -> Work:
     after_s = _PROOF * growth * probe_s
     if trial is None:
         assert terms.fps is not None
@@ -183,7 +187,7 @@ def _work(terms: Terms, trial: Trial | None, probe_s: float, growth: float) -> W
         frame_s=trial.frame_s,
         chunk_s=trial.chunk_s,
         start_s=trial.start_s,
-        before_s=probe_s + trial.start_s,  # the plan compiles the network as a worker does
+        before_s=probe_s + plan_s,
         after_s=after_s,
     )
 

@@ -46,9 +46,9 @@ def try_out(
     workers: int = 1,
     seconds: float = 3.0,
 ) -> Trial:
-    """Let each worker score three chunks of the part: to get warm, a short one, a longer one.
+    """Let each worker score four chunks of the part: to get warm, two short ones, a longer one.
 
-    What the longer one takes beyond the short one is its frames'; the rest of the short one is what
+    What the longer one takes beyond a short one is its frames'; the rest of a short one is what
     every chunk costs. They go through worker processes like any other's, and a store that is
     thrown away.
 
@@ -68,7 +68,7 @@ def try_out(
     # Spec's own chunk size is not what is tried, and 0 stands for one that is not known yet.
     plan = Plan(replace(spec, chunk_frames=1, tail=None), source, (), precision, None)
     count = spec.stop - spec.start
-    few = max(1, min(2 * usable_cores(), count // 3))
+    few = max(1, min(4 * usable_cores(), count // 3))
     start = max(spec.start, seek_frame(source.ledger, (spec.start + spec.stop) // 2))
     start = min(start, spec.stop - min(count, 4 * few))
     seek_pts = source.ledger.pts[seek_frame(source.ledger, start)]
@@ -76,11 +76,12 @@ def try_out(
     starts_s: list[float] = []
 
     def chunks() -> Generator[Chunk]:
-        for index in range(2 * workers):
+        for index in range(3 * workers):
             yield Chunk(index, start, start + few, seek_pts)
-        # The engine asks for these when second chunks are done, so first ones are known.
-        length = max(4 * few, round(seconds * few / next(iter(done.values())).wall_s))
-        for index in range(2 * workers, 3 * workers):
+        # The engine asks for these when third chunks are done, so second ones are known: a first
+        # one, which gets its worker warm, takes several times as long.
+        length = max(4 * few, round(seconds * few / min(each.wall_s for each in done.values())))
+        for index in range(3 * workers, 4 * workers):
             yield Chunk(index, start, min(spec.stop, start + length), seek_pts)
 
     with tempfile.TemporaryDirectory(prefix="impasto-trial-") as folder:
@@ -104,8 +105,8 @@ def try_out(
                 if outcome.chunk < workers:
                     starts_s.append(time.perf_counter() - began - outcome.wall_s)
                 done[outcome.chunk] = outcome
-    inner = [done[index] for index in range(workers, 2 * workers)]
-    outer = [done[index] for index in range(2 * workers, 3 * workers)]
+    inner = [done[index] for index in range(workers, 3 * workers)]
+    outer = [done[index] for index in range(3 * workers, 4 * workers)]
     return _read_off(inner, outer, fmean(starts_s))
 
 
