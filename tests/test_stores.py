@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -183,6 +184,18 @@ def test_a_listing_reads_on_beyond_one_page(store: Store, monkeypatch: pytest.Mo
     for number in range(30):
         store.put(f"many/{number:03}", b"")
     assert len(_keys(store, "many")) == 30
+
+
+def test_a_large_store_is_listed_in_little_memory() -> None:
+    store = open_store("memory://crowd")
+    for number in range(30_000):
+        store.put(f"in/{number}", b"")
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in store.list("in")) == 30_000
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20  # all entries at once are 12 MB
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", ["a?b#c.mp4", "50%.mp4", "ü 夜 [1]{2}*.mp4", "a&b=c+d.mp4", "..x"])

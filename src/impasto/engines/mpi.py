@@ -1,4 +1,4 @@
-"""MPI ranks, on one machine or on many that share the source and the store by path.
+"""MPI ranks, on one machine or on many that see the same source and store.
 
     impasto stylize clip.mp4 --style starry_night --engine mpi --workers 4
 
