@@ -232,6 +232,15 @@ def test_an_upload_overwrites_only_when_told(size: int, store: Store) -> None:
     assert _keys(store) == ["out/a.mp4"]
 
 
+def test_what_no_store_copies_at_once_is_still_not_overwritten(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_ONE_COPY_BYTES", len(_BIG) - 1)
+    assert store.upload("out/a.mp4", io.BytesIO(_BIG))
+    assert not store.upload("out/a.mp4", io.BytesIO(_BIG[::-1]))
+    assert store.get("out/a.mp4") == _BIG
+
+
 def test_a_target_that_appears_during_its_upload_is_kept(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
