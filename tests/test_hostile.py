@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 
+import av
+import numpy as np
 import pytest
 
 import hostile_media
@@ -100,6 +102,28 @@ def test_a_lying_size_is_refused_or_read_at_its_true_size(hostile: Hostile) -> N
     with contextlib.suppress(SourceRefused):
         source = probe(hostile("lying_size"))
         assert (source.width, source.height) == (192, 108)
+
+
+def test_no_decoder_off_the_list_is_opened_not_even_for_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "rare.avi"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("flv", rate=25)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            output.mux(packet)
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with (
+            av.logging.Capture() as told,
+            pytest.raises(SourceRefused, match="holds flv, which Impasto does not decode"),
+        ):
+            probe(path)
+    finally:
+        av.logging.set_level(before)
+    assert any("Codec (flv) not on whitelist" in line for _, _, line in told)
 
 
 _PROBE = """

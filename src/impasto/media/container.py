@@ -22,6 +22,14 @@ _DECODERS = frozenset(
     "prores prores_ks dnxhd ffv1 theora h263 huffyuv ffvhuff utvideo rawvideo png qtrle dvvideo "
     "cfhd v210 vc1".split()
 )
+# While it reads a header FFmpeg opens decoders by itself, to learn what the header leaves out. It
+# may open these; a sound track of another codec is copied by what its header says.
+_LOOKED_AT_WITH = (
+    "aac aac_latm ac3 alac dca eac3 flac libopus mlp mp2 mp2float mp3 mp3float opus truehd vorbis "
+    "wmav1 wmav2 adpcm_ima_wav adpcm_ms amrnb amrwb pcm_alaw pcm_bluray pcm_dvd pcm_f32be "
+    "pcm_f32le pcm_f64le pcm_mulaw pcm_s16be pcm_s16le pcm_s24be pcm_s24le pcm_s32be pcm_s32le "
+    "pcm_s8 pcm_u8 ass dvbsub dvdsub mov_text pgssub srt ssa subrip text webvtt".split()
+)
 _TIMEOUT_S = 10.0
 
 
@@ -84,6 +92,7 @@ def _open(path: File, limits: Limits) -> InputContainer:
         container_options={
             "protocol_whitelist": "file" if local else "none",
             "format_whitelist": _DEMUXERS,
+            "codec_whitelist": ",".join([*sorted(_DECODERS), *_LOOKED_AT_WITH]),
         },
     )
 
