@@ -331,6 +331,14 @@ def clean_runs(
         bool, typer.Option("--all", help="Every run, however young; not while one goes on.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            "--database",
+            metavar="URL",
+            help="A service's: its runs that ended so long ago, and what --work has of them.",
+        ),
+    ] = None,
     work: Work = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -339,6 +347,13 @@ def clean_runs(
     kept_for = timedelta(0) if everything else _age(older_than)
     store = _open(work)
     before = datetime.now(UTC) - kept_for
+    if database is not None:
+        from impasto.service.retention import clean_database
+
+        gone = clean_database(database, store, ended_before=before.timestamp(), dry_run=dry_run)
+        _say_removed(gone.runs, 0, gone.objects, gone.bytes, dry_run=dry_run, json=json,
+                     quiet=quiet)  # fmt: skip
+        return 0
     runs = _all(store)
     old = [run for run in runs if everything or run.modified < before]
     young = [run for run in runs if run not in old]
@@ -351,15 +366,22 @@ def clean_runs(
         store.sweep(before)
     unfinished = sum(not run.has("report.json") for run in old)
     freed = sum(entry.bytes for entry in entries)
+    _say_removed([run.run_id for run in old], unfinished, len(entries), freed, dry_run=dry_run,
+                 json=json, quiet=quiet)  # fmt: skip
+    return 0
+
+
+def _say_removed(
+    run_ids: Sequence[str], unfinished: int, objects: int, freed: int, *, dry_run: bool, json: bool,
+    quiet: bool,
+) -> None:  # fmt: skip
     if json:
-        summary.print_json({"removed": [run.run_id for run in old], "unfinished": unfinished,
-                            "objects": len(entries), "bytes": freed,
-                            "dry_run": dry_run})  # fmt: skip
+        summary.print_json({"removed": list(run_ids), "unfinished": unfinished, "objects": objects,
+                            "bytes": freed, "dry_run": dry_run})  # fmt: skip
     elif not quiet:
         verb = "would remove" if dry_run else "removed"
         which = f" ({unfinished} unfinished)" if unfinished else ""
-        summary.say(out(), f"{verb} {plural(len(old), 'run')}{which}, {size(freed)}")
-    return 0
+        summary.say(out(), f"{verb} {plural(len(run_ids), 'run')}{which}, {size(freed)}")
 
 
 def _unused_models(store: "Store", runs: Iterable[Kept]) -> "list[Entry]":

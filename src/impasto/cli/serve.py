@@ -1,12 +1,14 @@
 """impasto serve: runs for many, from a watched store and over HTTP."""
 
 import importlib.util
+import logging
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from impasto.cli.text import clean
 from impasto.config import load_settings
 from impasto.errors import RequestError
 
@@ -60,8 +62,28 @@ def serve(
     chosen = read_settings(
         table, media=media, system=system, database=database, host=host, port=port
     )
+    _log_to_stderr()
     run(chosen, core, config_file=config, say=_say)
     return 0
+
+
+class _OneLine(logging.Formatter):
+    """A message is one line whatever strangers have put into it; a traceback follows by lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        return clean(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - likewise
+        return "\n".join(map(clean, super().formatException(ei).splitlines()))
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s"))
+    ours = logging.getLogger("impasto")
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
 
 
 def _say(line: str) -> None:

@@ -226,6 +226,11 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path.absolute()}"
 
 
+def sqlite_path(url: str) -> Path:
+    """The file that a URL of SQLite names."""
+    return Path(unquote(urlsplit(url).path.removeprefix("/"))).expanduser()
+
+
 def _engine(url: str) -> sa.Engine:
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
@@ -239,7 +244,7 @@ def _engine(url: str) -> sa.Engine:
 
 
 def _sqlite(url: str) -> sa.Engine:
-    path = Path(unquote(urlsplit(url).path.removeprefix("/"))).expanduser()
+    path = sqlite_path(url)
     make_private(path)
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),

@@ -6,6 +6,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from impasto.errors import RequestError
+from impasto.service.database import Database, sqlite_path
 from impasto.service.records import OPEN
 from impasto.service.runs import Runs, events_table, runs_table
 from impasto.stores import Entry, Store
@@ -23,6 +25,22 @@ class Removed:
     runs: tuple[str, ...]
     objects: int
     bytes: int
+
+
+def clean_database(url: str, system: Store, *, ended_before: float, dry_run: bool) -> Removed:
+    """Remove old runs from the database of a service, which may be running; see `Retention.remove`.
+
+    Raises:
+        RequestError: there is no such database.
+    """
+    if url.startswith("sqlite:") and not sqlite_path(url).is_file():
+        raise RequestError(f"there is no database {str(sqlite_path(url))!r}")
+    database = Database(url)
+    try:
+        retention = Retention(Runs(database), system, keep_s=0)
+        return retention.remove(ended_before=ended_before, dry_run=dry_run)
+    finally:
+        database.close()
 
 
 class Retention:

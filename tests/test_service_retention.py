@@ -1,0 +1,114 @@
+"""Old runs go with what is kept of them; what somebody still needs stays; nothing is half gone."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from impasto.cli import main
+from impasto.cli.serve import _OneLine
+from impasto.service.database import Database, sqlite_url
+from impasto.service.queue import Ended, Queue
+from impasto.service.records import Submission
+from impasto.service.retention import Retention
+from impasto.service.runs import Runs
+from impasto.stores import Store, open_store
+
+
+class _Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class _Kept:
+    """Runs that ended at 1000, 2000 and 3000 seconds, and one that has not; two share a plan."""
+
+    def __init__(self, folder: Path) -> None:
+        clock = _Clock()
+        self.url = sqlite_url(folder / "service.db")
+        self.database = Database(self.url)
+        self.runs = Runs(self.database, clock=clock)
+        self.system: Store = open_store(str(folder / "system"))
+        queue = Queue(self.runs, "here")
+        queue.join()
+        self.ids = []
+        for number in range(4):
+            clock.now = 1000.0 * (number + 1)
+            submission = Submission(source=f"in/{number}.mp4", style="udnie", user="ann")
+            self.ids.append(self.runs.submit(submission)[0].run_id)
+            (handed,) = queue.take(1)
+            queue.begin(handed, 1)
+            plan_id = f"plan{min(number, 2)}"
+            queue.tell(handed, "plan", {}, plan_id=plan_id)
+            self.system.put(f"runs/{plan_id}/plan.json", b"{}")
+            self.system.put(f"runs/{self.ids[-1]}/logs/job.jsonl", b"{}\n")
+            if number < 3:
+                queue.settle(handed, Ended("succeeded"))
+        self.retention = Retention(self.runs, self.system, keep_s=500.0)
+
+    def keys(self) -> set[str]:
+        return {entry.key.split("/")[1] for entry in self.system.list("runs")}
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> _Kept:
+    return _Kept(tmp_path)
+
+
+def test_what_ended_long_ago_goes_with_its_objects(kept: _Kept) -> None:
+    removed = kept.retention.remove(ended_before=2500.0)
+    assert removed.runs == tuple(kept.ids[:2])
+    assert removed.objects == 4
+    assert kept.keys() == {"plan2", *kept.ids[2:]}
+    assert [run.run_id for run in kept.runs.page().runs] == kept.ids[:1:-1]
+
+
+def test_a_plan_that_another_run_goes_back_to_stays(kept: _Kept) -> None:
+    kept.retention.remove(ended_before=1e9)
+    assert kept.keys() == {"plan2", kept.ids[3]}
+    assert [run.run_id for run in kept.runs.page().runs] == kept.ids[3:]
+
+
+def test_a_dry_run_removes_nothing(kept: _Kept) -> None:
+    before = kept.keys()
+    assert len(kept.retention.remove(ended_before=1e9, dry_run=True).runs) == 3
+    assert kept.keys() == before
+    assert len(kept.runs.page().runs) == 4
+
+
+def test_the_service_removes_what_is_older_than_it_keeps(kept: _Kept) -> None:
+    kept.retention.tidy()  # at 4000 seconds
+    assert [run.run_id for run in kept.runs.page().runs] == [kept.ids[3]]
+
+
+def test_the_command_line_cleans_a_services_database(
+    kept: _Kept, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["runs", "clean", "--database", kept.url, "--work", kept.system.url, "--json"]
+    assert main([*words, "--older-than", "7d", "--dry-run"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["removed"], told["dry_run"]) == (kept.ids[:3], True)
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == kept.ids[:3]
+    assert [run.run_id for run in kept.runs.page().runs] == kept.ids[3:]
+
+
+def test_a_database_that_is_not_there_is_not_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["runs", "clean", "--database", f"sqlite:///{tmp_path / 'typo.db'}"]
+    assert main([*words, "--work", str(tmp_path / "system")]) == 2
+    assert "there is no database" in capsys.readouterr().err
+    assert not (tmp_path / "typo.db").exists()
+
+
+def test_a_line_of_the_services_own_log_is_one_line() -> None:
+    record = logging.LogRecord("impasto", logging.INFO, "", 0, "run %s", ("a\nFAKE\x1b[2J",), None)
+    line = _OneLine("%(levelname)s %(message)s").format(record)
+    assert "\n" not in line
+    assert "\x1b" not in line
