@@ -169,8 +169,9 @@ def test_an_upload_is_its_users_alone(tmp_path: Path) -> None:
                 {"source": path},
                 {"source": path.replace("uploads", "Uploads")},
                 {"source": "in/a.mp4", "target": path + ".mkv"},
+                {"source": "in/a.mp4", "style": path + ".jpg"},
             ):
-                answer = client.post("/v1/runs", json=asked | {"style": "starry_night"})
+                answer = client.post("/v1/runs", json={"style": "starry_night"} | asked)
                 assert answer.status_code == 422
                 assert "there is no" in answer.json()["detail"]
         with made.at(url, "operator") as client:

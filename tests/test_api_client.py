@@ -181,6 +181,14 @@ def test_a_run_that_does_not_succeed_is_one_line_and_leaves_nothing(
     assert not Path("clip.starry_night.mp4").exists()
 
 
+def test_a_painting_of_this_machine_goes_along(painter: Painter, made: Made) -> None:
+    Path("wave.jpg").write_bytes(b"\xff\xd8\xff" + bytes(100))
+    assert main(["stylize", "clip.mp4", "--style", "wave.jpg"]) == 0
+    style = made.runs.get(painter.started[0]).style
+    assert isinstance(style, str)
+    assert made.backend.service.media.get(style).startswith(b"\xff\xd8\xff")
+
+
 def test_ctrl_c_leaves_the_run_to_the_service(
     painter: Painter, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,15 +262,30 @@ def test_runs_are_listed_shown_and_cancelled_there(
     assert "no runs are kept" in capsys.readouterr().out
 
 
-def test_logs_are_read_from_there_and_steer_no_terminal(
+def test_logs_are_read_and_followed_from_there_and_steer_no_terminal(
     painter: Painter, made: Made, capsys: Captured
 ) -> None:
     assert main(STYLIZE) == 0
     key = f"service/{painter.started[0]}/logs/0-1.log"
     made.backend.service.system.put(key, b"one\ntwo\x1b[2J")
-    capsys.readouterr()
-    assert main(["runs", "logs", painter.started[0]]) == 0
-    assert capsys.readouterr().out.split() == ["0-1.log", "one", "two\\x1b[2J"]
+    for more in ([], ["--follow"]):
+        capsys.readouterr()
+        assert main(["runs", "logs", painter.started[0], *more]) == 0
+        printed = [line.split()[-1] for line in capsys.readouterr().out.splitlines()]
+        assert printed == ["one", "two\\x1b[2J"]
+    assert main(["runs", "logs", painter.started[0], "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["logs"]) == 2
+
+
+def test_a_log_is_followed_while_it_grows(flaky: Any) -> None:
+    there, server, slept = flaky(
+        says(200, {"lines": [{"text": "one"}], "next": "run/a"}),
+        says(200, {"lines": [], "next": "run/a"}),
+        says(200, {"lines": [{"text": "two"}], "next": None}),
+    )
+    assert [line["text"] for line in server.logs("abc", follow=True)] == ["one", "two"]
+    assert slept == [2.0]
+    assert [path.partition("?")[2] for _, path, _ in there.seen] == ["", *["after=run%2Fa"] * 2]
 
 
 def test_a_token_comes_from_the_environment_or_a_file_and_reaches_no_worker(

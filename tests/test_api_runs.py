@@ -11,6 +11,9 @@ import httpx
 import pytest
 
 from api_service import Made, make_service, served
+from impasto.observe.journal import Journal
+from impasto.observe.logs import keep_attempt
+from impasto.records import Failed
 from impasto.service.api.models import RunOptions
 from impasto.service.api.reference import updated
 from impasto.service.limits import Quota
@@ -80,6 +83,8 @@ def test_a_blend_and_a_model_are_styles_too(made: Made, client: httpx.Client) ->
     blend = {"starry_night": 0.7, "the_scream": 0.3}
     run_id = ask(client, style=blend)
     assert client.get(f"/v1/runs/{run_id}").json()["style"] == blend
+    made.backend.service.media.put("in/p.jpg", b"x")
+    assert client.get(f"/v1/runs/{ask(client, style='in/p.jpg')}").json()["style"] == "in/p.jpg"
     run_id = ask(client, style=None, model="in/x.onnx")
     assert client.get(f"/v1/runs/{run_id}").json()["model"] == "in/x.onnx"
 
@@ -94,7 +99,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "neither style nor model": ({"style": None}, "either a style or a model"),
     "both style and model": ({"model": "in/x.onnx"}, "either a style or a model"),
     "an unknown style": ({"style": "nope"}, "nope"),
-    "a style that is a path": ({"style": "../x.jpg"}, "/style"),
+    "a style that climbs": ({"style": "../x.jpg"}, "/style: the path '../x.jpg'"),
+    "a style that is a path": ({"style": "in/style.onnx"}, "/style: a style is a name"),
+    "a painting that is not there": ({"style": "in/x.jpg"}, "there is no 'in/x.jpg'"),
+    "a blend with a path": ({"style": {"../x": 1}}, "/style"),
     "a source that is not there": ({"source": "in/b.mp4"}, "there is no 'in/b.mp4'"),
     "a target that is the source": ({"target": "in/a.mp4"}, "the source itself"),
     "a priority out of bounds": ({"priority": 101}, "/priority"),
@@ -193,33 +201,59 @@ def test_times_of_frames_come_from_what_the_run_left(made: Made, client: httpx.C
     assert client.get(f"/v1/runs/{run_id}/timings").json() == {"chunks": [chunk]}
 
 
-def test_logs_are_paged_by_line(made: Made, client: httpx.Client) -> None:
-    run_id = ask(client)
-    system = made.backend.service.system
-    assert client.get(f"/v1/runs/{run_id}/logs").json() == {"lines": [], "next": None}
-    system.put(f"service/{run_id}/logs/0-1.log", b"one\ntwo \x1b[2J\nthree")
-    system.put("runs/abc/logs/2-0.json",
-               b'{"chunk": 2, "worker": "w", "error": "four", "log": "five\\nsix"}')  # fmt: skip
-    finish(made, run_id, "failed", plan_id="abc")
-    lines, after = [], None
+def read_log(client: httpx.Client, run_id: str, limit: int) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    after = None
     while True:
-        params = {"limit": 2} | ({"after": after} if after else {})
+        params = {"limit": limit} | ({"after": after} if after else {})
         page = client.get(f"/v1/runs/{run_id}/logs", params=params).json()
+        assert len(page["lines"]) <= limit
         lines += page["lines"]
         if (after := page["next"]) is None:
-            break
+            return lines
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 200])
+def test_a_log_is_read_in_pages_of_any_size(made: Made, client: httpx.Client, limit: int) -> None:
+    run_id = ask(client)
+    system = made.backend.service.system
+    journal = Journal()
+    journal.keep_in(system, "abc")
+    journal.say("one")
+    journal.flush()
+    failed = Failed(2, "w", "two\x1b[2J")
+    keep_attempt(system, "abc", failed, "printed", chunks=3)
+    system.put(f"service/{run_id}/logs/0-1.log", b"died\nhere")
+    system.put(f"service/{run_id}/logs/0-2.log", b"again")
+    finish(made, run_id, "set_aside", plan_id="abc")
+    lines = read_log(client, run_id, limit)
     assert [line["text"] for line in lines] == [
-        "one",
-        "two \x1b[2J",
-        "three",
-        "four",
-        "five",
-        "six",
-    ]
-    assert {line["log"] for line in lines} == {"0-1.log", "2-0.json"}
-    assert lines[-1]["chunk"] == 2
-    far = client.get(f"/v1/runs/{run_id}/logs", params={"after": "9.0"}).json()
-    assert far == {"lines": [], "next": None}
+        "one", "printed", "two\x1b[2J", "died", "here", "again"
+    ]  # fmt: skip
+    assert (lines[2]["chunk"], lines[2]["attempt"], lines[2]["level"]) == (2, 1, "error")
+    assert lines[3]["stage"] == "process"
+
+
+def test_the_log_of_a_run_that_goes_on_can_be_waited_for(made: Made, client: httpx.Client) -> None:
+    run_id = ask(client)
+    system = made.backend.service.system
+    first = client.get(f"/v1/runs/{run_id}/logs").json()
+    assert first["lines"] == []
+    with made.runs.database.transaction() as connection:
+        change(connection, run_id, state="running", plan_id="abc")
+    journal = Journal()
+    journal.keep_in(system, "abc")
+    for text in ("one", "two"):
+        journal.say(text)
+        journal.flush()
+        page = client.get(f"/v1/runs/{run_id}/logs", params={"after": first["next"]}).json()
+        assert [line["text"] for line in page["lines"]] == [text]
+        first = page
+    finish(made, run_id)
+    last = client.get(f"/v1/runs/{run_id}/logs", params={"after": first["next"]}).json()
+    assert last == {"lines": [], "next": None}
+    wrong = client.get(f"/v1/runs/{run_id}/logs", params={"after": "run/../../x"})
+    is_problem(wrong, 422, "")
 
 
 def test_who_asks_too_fast_is_told_when_to_come_again(tmp_path: Path) -> None:

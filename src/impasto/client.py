@@ -114,9 +114,17 @@ class Server:
         """Queue a run again that has ended badly."""
         return self._object("POST", f"/v1/runs/{run_id}/retry")
 
-    def logs(self, run_id: str) -> Iterator[dict[str, Any]]:
-        """The lines of a run's logs."""
-        yield from self._pages(f"/v1/runs/{run_id}/logs", "lines", {})
+    def logs(self, run_id: str, *, follow: bool = False) -> Iterator[dict[str, Any]]:
+        """The lines of a run's log: those there are, or with `follow` all until it ends."""
+        after: dict[str, str] = {}
+        while True:
+            page = self._object("GET", f"/v1/runs/{run_id}/logs", params=after)
+            yield from page["lines"]
+            if page["next"] is None or not (page["lines"] or follow):
+                return
+            if not page["lines"]:
+                self._sleep(_PAUSE_S)
+            after = {"after": page["next"]}
 
     def find(self, beginning: str) -> str:
         """The id of the one run whose id begins so, among the latest; a whole id as it is.

@@ -23,8 +23,10 @@ from impasto.cli.text import age, clean, unique_length
 from impasto.config import load_token
 from impasto.errors import Interrupted, RequestError, RunFailed
 from impasto.media.publish import publishing, refuse
+from impasto.observe.logs import Line
 from impasto.records import Chunk, Done, Event, Failed, Noted, Planned, Progress, Report, StageBegan
 from impasto.styles import name_of
+from impasto.train.paintings import is_painting
 
 if TYPE_CHECKING:
     from impasto.client import Server, ServerEvent
@@ -94,6 +96,8 @@ def stylize_there(
     with connected(url) as server:
         if here is not None:
             hear(StageBegan("upload"))
+        if isinstance(style, str) and is_painting(style) and Path(style).is_file():
+            style = server.upload(Path(style))
         asked = _asked(source if here is None else server.upload(here), style, options)
         run_id = server.submit(asked, key=_key(asked) if here and not options.force else None)
         if here and server.run(run_id)["state"] in _ENDED_BADLY:
@@ -291,19 +295,12 @@ def show_there(url: str, run_id: str, *, json: bool) -> int:
     return 0
 
 
-def logs_there(url: str, run_id: str, *, json: bool) -> int:
-    """Print the logs of a run of the service's."""
+def log_there(url: str, run_id: str, *, follow: bool) -> Iterator[Line]:
+    """Yield the log of a run of the service's."""
     with connected(url) as server:
         found = server.find(run_id)
-        lines = server.logs(found)
-        if json:
-            summary.print_json({"run_id": found, "lines": list(lines)})
-            return 0
-        for name, group in itertools.groupby(lines, key=lambda line: str(line["log"])):
-            out().print(Text(clean(name), style="heading"), soft_wrap=True)
-            for line in group:
-                out().print(Text(f"  {clean(line['text'])}"), soft_wrap=True)
-    return 0
+        for line in server.logs(found, follow=follow):
+            yield msgspec.convert(line | {"run": found}, Line)
 
 
 def cancel_there(url: str, run_id: str, *, json: bool) -> int:

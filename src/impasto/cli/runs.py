@@ -255,27 +255,22 @@ def show_logs(
     from impasto.observe import logs
 
     if (url := server_of(server)) is not None:
-        if follow:
-            raise RequestError(
-                "runs logs --follow reads a store's log, not a service's; leave it out"
-            )
-        return remote.logs_there(url, run_id, json=json)
-    store = _open(work)
-    run = _one(store, run_id)
-    if follow:
-        for line in logs.follow(store, run.run_id):
-            if json:
-                summary.print_json(line, one_line=True)
-            else:
-                _print_line(line)
+        found = remote.log_there(url, run_id, follow=follow)
+    else:
+        store = _open(work)
+        run_id = _one(store, run_id).run_id
+        found = logs.follow(store, run_id) if follow else logs.lines(store, run_id)
+    if json and not follow:
+        summary.print_json({"run_id": run_id, "logs": list(found)})
         return 0
-    lines = list(logs.lines(store, run.run_id))
-    if json:
-        summary.print_json({"run_id": run.run_id, "logs": lines})
-        return 0
-    for line in lines:
-        _print_line(line)
-    if not lines:
+    empty = True
+    for line in found:
+        empty = False
+        if json:
+            summary.print_json(line, one_line=True)
+        else:
+            _print_line(line)
+    if empty and not json:
         summary.say(out(), ("this run has no logs", "soft"))
     return 0
 

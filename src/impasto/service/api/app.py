@@ -7,7 +7,7 @@ from importlib.metadata import version
 from fastapi import APIRouter, FastAPI
 from starlette.types import Lifespan
 
-from impasto.service.api import progress, results, runs, styles, system, tokens, uploads
+from impasto.service.api import logs, progress, results, runs, styles, system, tokens, uploads
 from impasto.service.api.accounts import Accounts
 from impasto.service.api.backend import Backend
 from impasto.service.api.edge import Edge
@@ -25,8 +25,8 @@ _EVERYWHERE = documented(400, 401, 403, 422, 500, 503)
 
 
 ROUTERS = (
-    runs.router, progress.router, results.router, uploads.router, styles.router, tokens.router,
-    system.router,
+    runs.router, progress.router, results.router, logs.router, uploads.router, styles.router,
+    tokens.router, system.router,
 )  # fmt: skip
 
 

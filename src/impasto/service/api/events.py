@@ -22,63 +22,56 @@ PATHS = ("/v1/events", "/events")
 _MOST_REASONS = 100
 _ORIGIN = r"^[A-Za-z0-9.:*_-]{1,253}$"
 
-_OBJECT = {"type": "object"}
 _NAME = {"type": "string", "minLength": 1, "maxLength": 1024}
+_TOPIC = "/subscriptions/…/providers/Microsoft.Storage/storageAccounts/films"
 _BLOB_CREATED: dict[str, Any] = {
     "id": "831e1650-001e-001b-66ab-eeb76e069631",
     "subject": "/blobServices/default/containers/media/blobs/in/a.mp4",
     "data": {"api": "PutBlockList", "eTag": "0x8D4BCC2E4835CD0", "contentLength": 524288},
 }
-_TOPIC = "/subscriptions/…/providers/Microsoft.Storage/storageAccounts/films"
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    """A schema: an object that has these, and may have more."""
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _batch(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "maxItems": 100, "items": items}
+
+
+_EVENT_GRID = _object(eventType=_NAME, subject=_NAME, data={"type": "object"}) | {
+    "not": {"required": ["specversion"]}
+}
+_CLOUD_EVENT = _object(specversion={"const": "1.0"}, type=_NAME, source=_NAME, id=_NAME)
+_S3 = _object(
+    Records=_batch(
+        _object(eventName=_NAME, s3=_object(bucket=_object(name=_NAME), object=_object(key=_NAME)))
+    )
+)
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
+        "description": "EventBridge's and SNS's forms are understood too.",
         "content": {
             "application/json": {
                 "schema": {
                     "oneOf": [
-                        {
-                            "title": "Event Grid's schema",
-                            "type": "array",
-                            "maxItems": 100,
-                            "items": {
-                                **_OBJECT,
-                                "required": ["eventType", "subject", "data"],
-                                "not": {"required": ["specversion"]},
-                                "properties": {
-                                    "eventType": _NAME, "subject": _NAME, "data": _OBJECT,
-                                },
-                            },
-                        },
-                        {
-                            "title": "S3's notifications",
-                            **_OBJECT,
-                            "required": ["Records"],
-                            "additionalProperties": False,
-                            "properties": {"Records": {"type": "array", "items": _OBJECT}},
-                        },
+                        _batch(_EVENT_GRID) | {"title": "Event Grid's own schema"},
+                        _S3 | {"title": "A notification of S3 or MinIO"},
                     ]
                 },
-                "examples": {
-                    "event_grid": {
-                        "value": [
-                            {**_BLOB_CREATED, "eventType": "Microsoft.Storage.BlobCreated",
-                             "topic": _TOPIC}
-                        ]
-                    }
-                },
+                "example": [
+                    {**_BLOB_CREATED, "eventType": "Microsoft.Storage.BlobCreated",
+                     "topic": _TOPIC}
+                ],
             },
             "application/cloudevents+json": {
-                "schema": {
-                    **_OBJECT,
-                    "required": ["specversion", "type", "source", "id"],
-                    "properties": {"specversion": {"const": "1.0"}, "type": _NAME},
-                },
+                "schema": _CLOUD_EVENT,
                 "example": {**_BLOB_CREATED, "specversion": "1.0", "source": _TOPIC,
                             "type": "Microsoft.Storage.BlobCreated"},
             },
-            "application/cloudevents-batch+json": {"schema": {"type": "array", "items": _OBJECT}},
-            "text/plain": {"schema": {"type": "string", "description": "What SNS sends: JSON."}},
+            "application/cloudevents-batch+json": {"schema": _batch(_CLOUD_EVENT)},
         },
     }
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """The bodies of requests and responses, as OpenAPI documents them."""
 
+import re
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -7,11 +8,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from impasto.errors import RequestError
+from impasto.observe.logs import Line
 from impasto.service.audit import Recorded
 from impasto.service.records import Origin, RunState, ServiceRun
 from impasto.service.roles import Role
 from impasto.service.submissions import check_path
 from impasto.service.tokens import LASTS_S, MAX_LASTS_S, Token
+from impasto.train.paintings import is_painting
 
 _PART = r"[^/\\.\x00-\x1f\x7f-\x9f\u2028\u2029][^/\\\x00-\x1f\x7f-\x9f\u2028\u2029]*"
 
@@ -41,6 +44,31 @@ Number = Annotated[str, Field(pattern="^[0-9]{1,18}$")]
 Absent = SkipJsonSchema[None]
 """A parameter that may be left out; there is no text that stands for null in a URL or a header."""
 StyleName = Annotated[str, Field(pattern="^[a-z0-9_-]{1,64}$", examples=["starry_night"])]
+
+
+def _style(style: str) -> str:
+    """The pattern below, with words for what is wrong."""
+    if is_painting(style):
+        return _media_path(style)
+    if not _NAME.fullmatch(style):
+        raise ValueError(
+            f"a style is a name (a–z, 0–9, _ and -) or a picture in the media store, got {style!r}"
+        )
+    return style
+
+
+_NAME = re.compile("[a-z0-9_-]{1,64}")
+Style = Annotated[
+    str,
+    AfterValidator(_style),
+    Field(
+        examples=["starry_night", "uploads/alice/15352fde0603f7c9/painting.jpg"],
+        json_schema_extra={
+            "maxLength": 1024,
+            "pattern": f"^({_NAME.pattern}|({_PART}/)*{_PART}\\.(jpe?g|png|webp|bmp|tiff?))$",
+        },
+    ),
+]
 Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Blend = Annotated[dict[StyleName, Weight], Field(min_length=1, max_length=16)]
 Time = Annotated[str, Field(max_length=40, pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?s?$|"
@@ -101,8 +129,10 @@ class RunRequest(Strict):
     )
 
     source: MediaPath
-    style: StyleName | Blend | None = Field(
-        default=None, description="A name, or names with their weights."
+    style: Style | Blend | None = Field(
+        default=None,
+        description="A name, names with their weights, or the path of a picture of a painting in "
+        "the media store, which the first run in it learns.",
     )
     model: MediaPath | None = Field(
         default=None, description="An ONNX file, frames in and frames out."
@@ -178,20 +208,42 @@ class RunPage(BaseModel):
     next: str | None = Field(description="Give it as `after` for the next page; null on the last.")
 
 
-class LogLine(BaseModel):
-    """A line of a log."""
+class LogTiming(BaseModel):
+    """What a chunk, or the run, took."""
 
-    log: str = Field(description="Which log; there is one for each attempt that failed.")
-    chunk: int | None = None
-    worker: str | None = None
+    frames: int
+    wall_s: float
+    stage_s: dict[str, float] = Field(description="Busy seconds of each stage.")
+    frame_s: list[float] = Field(description="Seconds of scoring for each frame.")
+
+
+class LogLine(BaseModel):
+    """A line of a run's log."""
+
+    time: str = Field(description="ISO 8601 in UTC.")
     text: str
+    level: Literal["info", "warning", "error"] = "info"
+    stage: str = Field(description="Of the run; `process` for what its process printed at its end.")
+    worker: str = Field(default="", description="Empty for the run's driver.")
+    chunk: int | None = None
+    attempt: int | None = Field(default=None, description="At the chunk, from 1 up.")
+    printed: bool = Field(description="Whether it comes from standard output or standard error.")
+    timing: LogTiming | None = None
+
+    @classmethod
+    def of(cls, line: Line) -> "LogLine":
+        """What `line` looks like from outside."""
+        return cls.model_validate(asdict(line))
 
 
 class LogPage(BaseModel):
-    """Some lines of a run's logs, in order."""
+    """Some lines of a run's log, in order."""
 
     lines: list[LogLine]
-    next: str | None = Field(description="Give it as `after` for what follows.")
+    next: str | None = Field(
+        description="Give it as `after` for what follows; null when the run has ended, and this is "
+        "all."
+    )
 
 
 class ChunkTiming(BaseModel):

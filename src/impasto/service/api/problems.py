@@ -3,6 +3,7 @@
 import http
 import logging
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ MEDIA_TYPE = "application/problem+json"
 _AGAIN_S = 5
 """When to ask again after a fault of a store or database."""
 _MOST_ERRORS = 20
+_KINDS = re.compile(r"str|(constrained|function)-.*|dict\[.*")
+"""Steps of pydantic's that stand for a type among several, and for no place in a body."""
 _STATUS = {NotFound: 404, Conflict: 409, LimitExceeded: 413}
 """Of requests that are wrong in a way of their own; a limit is 429 where waiting helps."""
 
@@ -136,7 +139,8 @@ def _fault(error: Mapping[str, Any]) -> Fault:
     if error["type"] == "extra_forbidden":
         detail = f"unknown field {str(path[-1])[:80]!r}"
     if kind == "body":
-        steps = (str(step).replace("~", "~0").replace("/", "~1")[:80] for step in path)
+        places = [str(step) for step in path if not _KINDS.fullmatch(str(step))]
+        steps = (step.replace("~", "~0").replace("/", "~1")[:80] for step in places)
         return Fault(detail=detail, pointer="".join(f"/{step}" for step in steps), parameter=None)
     return Fault(detail=detail, pointer=None, parameter=str(path[0])[:80] if path else str(kind))
 

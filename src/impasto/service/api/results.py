@@ -1,18 +1,17 @@
-"""Routes on what a run has left: its target, its frames' times, its logs."""
+"""Routes on what a run has left: its target, and its frames' times."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
-from pydantic import Field
 
 from impasto.errors import Conflict, NotFound
 from impasto.keys import from_json, segment_key
-from impasto.records import Done, Failed, Plan
+from impasto.records import Done, Plan
 from impasto.service.api.access import BackendDep, Reader, visible_run
-from impasto.service.api.models import Absent, ChunkTiming, LogLine, LogPage, Timings
+from impasto.service.api.models import ChunkTiming, Timings
 from impasto.service.api.problems import documented
 from impasto.service.api.runs import RunId
 from impasto.stores import Store
@@ -76,49 +75,6 @@ def show_timings(run_id: RunId, who: Reader, backend: BackendDep) -> Timings:
         return Timings.model_validate(kept)
     except FileNotFoundError:
         return Timings(chunks=list(_finished(system, run.plan_id)))
-
-
-@router.get("/{run_id}/logs", summary="Read a run's logs", responses=documented(404))
-def read_logs(
-    run_id: RunId,
-    who: Reader,
-    backend: BackendDep,
-    after: Annotated[
-        Annotated[str, Field(pattern="^[0-9]{1,9}[.][0-9]{1,9}$")] | Absent,
-        Query(description="`next` of the page before."),
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
-) -> LogPage:
-    """What was said at the attempts that failed: of the run's process, and of each chunk."""
-    run = visible_run(backend, run_id, who)
-    system = backend.service.system
-    prefixes = [f"service/{run_id}/logs"] + ([f"runs/{run.plan_id}/logs"] if run.plan_id else [])
-    keys = [key for prefix in prefixes for key in sorted(each.key for each in system.list(prefix))]
-    number, line = map(int, (after or "0.0").split("."))
-    lines: list[LogLine] = []
-    while number < len(keys) and len(lines) < limit:
-        found = _log_lines(system, keys[number])
-        taken = found[line : line + limit - len(lines)]
-        lines += taken
-        line += len(taken)
-        if line >= len(found):
-            number, line = number + 1, 0
-    return LogPage(lines=lines, next=f"{number}.{line}" if number < len(keys) else None)
-
-
-def _log_lines(system: Store, key: str) -> list[LogLine]:
-    name = key.rpartition("/")[2]
-    try:
-        data = system.get(key)
-    except FileNotFoundError:  # removed with an old run
-        return []
-    if not key.endswith(".json"):
-        return [LogLine(log=name, text=text) for text in data.decode(errors="replace").splitlines()]
-    failed = from_json(data, Failed)
-    return [
-        LogLine(log=name, chunk=failed.chunk, worker=failed.worker, text=text)
-        for text in (failed.error, *failed.log.splitlines())
-    ]
 
 
 def _finished(system: Store, plan_id: str) -> Iterator[ChunkTiming]:

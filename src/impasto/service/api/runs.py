@@ -50,8 +50,8 @@ def submit_run(
     It is durable when the answer comes. With an `Idempotency-Key` a repeated request returns the
     run that the first one made; the same key with another body is refused with 422.
     """
-    for path in (asked.source, asked.target, asked.model):
-        if path is not None:
+    for path in (asked.source, asked.target, asked.model, asked.style):
+        if isinstance(path, str):  # a style's name is no path of anybody's
             check_reach(path, who)
     if asked.options.force:
         check_replace(asked.target or asked.source, who)
