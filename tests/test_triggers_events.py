@@ -12,6 +12,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from schemathesis.generation import GenerationMode
 
 from api_service import Made, make_service
 from impasto.errors import RequestError, RunFailed
@@ -19,6 +20,8 @@ from impasto.service.api.events import events_router
 from impasto.service.triggers.arrivals import Arrivals, version_of
 from impasto.service.triggers.events import Arrival, Handshake, Other, read_events
 from impasto.service.triggers.loop import Triggers
+from test_api_schema import _ask as ask
+from test_api_schema import _operations as operations
 from trigger_site import IN, TS
 
 KEY = "in/b.ts"
@@ -356,6 +359,18 @@ def test_a_store_that_does_not_answer_has_the_event_sent_again(
         assert "Retry-After" in answer.headers
     monkeypatch.undo()
     assert len(post.send([blob()]).json()["runs"]) == 1
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_schemathesis_finds_nothing_about_events(post: Post, mode: GenerationMode) -> None:
+    found = [
+        operation
+        for operation in operations(post.made, str(post.http.base_url))
+        if operation.path == "/v1/events"
+    ]
+    assert len(found) == 2
+    for operation in found:
+        ask(operation.as_strategy(generation_mode=mode))
 
 
 def test_a_thousand_spoilt_events_do_no_harm(post: Post) -> None:
