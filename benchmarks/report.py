@@ -199,6 +199,24 @@ def _watching(found: dict[str, Any]) -> str:
     return "## Watching a prefix\n\n" + _table(head, rows)
 
 
+def _service(found: dict[str, Any]) -> str:
+    submissions, pages = found["submissions"], found["pages"]
+    followers, memory = found["followers"], found["memory"]
+    rows = [
+        (f"submissions accepted and on disk, {submissions['clients']} clients at a time",
+         f"{submissions['per_s']:.0f} a second",
+         f"{submissions['median_ms']:.1f} ms, 95 % within {submissions['p95_ms']:.1f} ms"),
+        (f"a page of 50 out of {pages['queued']:,} queued runs", "",
+         f"{pages['median_ms']:.1f} ms, 95 % within {pages['p95_ms']:.1f} ms"),
+        (f"until {followers['heard']} of {followers['followers']} followers have heard of the end",
+         "", f"{followers['all_heard_ms']:.0f} ms"),
+        (f"{memory['runs']:,} runs that make nothing", f"{memory['runs_per_s']:.1f} a second",
+         f"{memory['mb_after_a_fifth']:.0f} MB early, {memory['mb_after_all']:.0f} MB after all"),
+    ]  # fmt: skip
+    words = "A service on SQLite, over HTTP on this machine."
+    return f"## Service\n\n{words}\n\n" + _table(("what", "rate", "took"), rows)
+
+
 _PARTS: dict[str, Any] = {
     "end_to_end": _end_to_end,
     "shipped": _shipped,
@@ -209,6 +227,7 @@ _PARTS: dict[str, Any] = {
     "workers": _workers,
     "overhead": _overhead,
     "watching": _watching,
+    "service": _service,
 }
 
 

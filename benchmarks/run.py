@@ -26,7 +26,7 @@ import report
 
 PARTS = (
     "end_to_end", "shipped", "tiers", "memory", "start_up", "finish", "workers", "overhead",
-    "watching",
+    "watching", "service",
 )  # fmt: skip
 _CHECKPOINT = "weights/transform/fns_onnxzoo_candy.pth"
 
@@ -72,6 +72,10 @@ def _measure(part: str, bench: measure.Bench, results: dict[str, Any]) -> Any:
 
         objects = 1000 if results["quick"] else watching.OBJECTS
         return watching.watching(bench.folder, objects)
+    if part == "service":
+        import service  # likewise
+
+        return service.service(bench.folder, service.QUICK if results["quick"] else service.Sizes())
     measurement: Callable[[measure.Bench], Any] = getattr(measure, part)
     return measurement(bench)
 
