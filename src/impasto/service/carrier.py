@@ -78,10 +78,20 @@ class Carrier:
             model=run.model,
             target=run.target,
             options=run.options,
-            engine=settings.engine or _engine(settings.workers),
+            engine=settings.engine or self._engine(settings.workers),
             workers=settings.workers,
             ours=run.plan_id is not None,
         )
+
+    def _engine(self, workers: int | None) -> str:
+        """In the run's own process where a single worker does, and no key is in its reach.
+
+        It drives the run, so it holds the keys of remote stores; workers of "local" don't.
+        """
+        from impasto.engines.local import LocalEngine
+
+        remote = any("://" in store.url for store in (self._service.media, self._service.system))
+        return "local" if remote or LocalEngine(workers).workers > 1 else "inline"
 
     def _ended(self, handed: Handed, number: int, made: Made) -> Ended:
         ending = made.ending
@@ -138,13 +148,6 @@ class Carrier:
             return  # a picture has no plan, and what another run has removed is gone already
         except ImpastoError as error:  # retention removes them with the run
             log.warning("run %s: its segments stay for now: %s", run_id, error)
-
-
-def _engine(workers: int | None) -> str:
-    """A run has a process of its own already, so that a single worker needs no other."""
-    from impasto.engines.local import LocalEngine
-
-    return "inline" if LocalEngine(workers).workers == 1 else "local"
 
 
 def _timings(plan: Plan, done: list[Done]) -> dict[str, Any]:

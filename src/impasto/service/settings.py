@@ -61,7 +61,7 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     lost_after_s: float = 30.0
     """A service process that has not been heard of for so long is taken for dead."""
     engine: Literal["inline", "local", "mpi", "ray"] | None = None
-    """None: in the run's own process where one is enough for this machine, or else "local"."""
+    """None: in the run's own process where one is enough and the stores are folders; or "local"."""
     workers: int | None = None
     quota: Quota = Quota()
     job: JobLimits = JobLimits()
