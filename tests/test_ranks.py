@@ -26,7 +26,8 @@ from impasto.engines import follows, open_engine
 from impasto.errors import RequestError, RunFailed
 from impasto.records import Chunk, Done, Event, Report, Task
 from impasto.request import Options
-from impasto.run import fleet_of, ignore, score
+from impasto.run import ignore, score
+from impasto.settle import fleet_of
 from impasto.surroundings import Ranks, Surroundings
 from painting import PLAIN, model_in, settings_in
 
@@ -203,8 +204,9 @@ def test_the_ranks_of_one_run_make_one_target_and_one_report(
 def test_computed_chunks_suit_the_machines_that_ranks_are_on(
     engine: str, workers: int, around: Surroundings, nodes: int, sharing: int
 ) -> None:
-    fleet = fleet_of(SimpleNamespace(name=engine, workers=workers), Options(), around)
+    fleet = fleet_of(SimpleNamespace(name=engine, workers=workers), around, 0.5)
     assert (fleet.nodes, fleet.workers_per_node) == (nodes, sharing)
+    assert fleet.preemptions_per_hour == 0.5
 
 
 def test_a_rank_that_is_alone_does_everything_itself(

@@ -11,7 +11,7 @@ from typing import Any
 from impasto.attempts import Attempts, Scored
 from impasto.engines import open_engine
 from impasto.errors import ImpastoError, RequestError, RunFailed, SegmentGone
-from impasto.fleet import Cost, Fleet, cost_of, find_price
+from impasto.fleet import Cost, cost_of, find_price
 from impasto.keys import from_json, run_id, segment_key, to_json
 from impasto.media.probe import file_digest, probe
 from impasto.media.publish import publishing, refuse
@@ -40,12 +40,11 @@ from impasto.records import (
 )
 from impasto.request import Options, Request, Resolved, as_json, read_model, resolve, scorer_spec
 from impasto.runtimes.rehearse import rehearse
-from impasto.settle import chunk_notes, precision_notes, settle_plan
+from impasto.settle import chunk_notes, fleet_of, precision_notes, settle_plan
 from impasto.stopping import Stopping
 from impasto.stores import Place, Store, StoredFile, address, etag_of, handed, locate, open_store
 from impasto.story import Story
 from impasto.styles import Blend, find_style
-from impasto.surroundings import Surroundings
 from impasto.timesheet import Timesheet
 from impasto.worker import peak_memory_mb, worker_name
 
@@ -170,7 +169,7 @@ def _run(
             log.note(*probed.damage, *resolved.notes)
         stopping.here("the source was probed")
         with log.stage("plan"):
-            fleet = fleet_of(engine, options, settings.surroundings)
+            fleet = fleet_of(engine, settings.surroundings, options.preemptions_per_hour)
             plan = settle_plan(store, resolved.spec, probed, request.source, model, settings, fleet)
             log.note(*precision_notes(plan), *chunk_notes(plan))
         stopping.here("the plan was made")
@@ -200,25 +199,6 @@ def _refuse_memory(engine: Engine, *urls: str) -> None:
                 f"{url} is in the memory of this process alone, and engine {engine.name!r} has "
                 "others; give --engine inline"
             )
-
-
-def fleet_of(engine: Engine, options: Options, around: Surroundings) -> Fleet:
-    """Whom computed chunks suit.
-
-    Workers of this machine share it; MPI ranks on others are as many on each as here, where the
-    launcher tells how many, or else each has one of its own.
-    """
-    sharing = engine.workers
-    if engine.name == "mpi" and around.ranks is not None:
-        sharing = around.ranks.local_size or 1
-    elif engine.name == "ray" or (engine.name == "mpi" and around.mpiexec):
-        sharing = 1  # nobody knows
-    sharing = min(sharing, engine.workers)
-    return Fleet(
-        nodes=-(-engine.workers // sharing),
-        workers_per_node=sharing,
-        preemptions_per_hour=options.preemptions_per_hour,
-    )
 
 
 @dataclass(frozen=True, slots=True)

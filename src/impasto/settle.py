@@ -12,10 +12,12 @@ from impasto.keys import from_json, run_id, to_json
 from impasto.media.decode import FrameReader
 from impasto.media.pixels import Picture, RgbReader
 from impasto.plan import plan_chunks
+from impasto.protocols import Engine
 from impasto.records import Plan, Precision, ScorerSpec, Settings, Source, Spec
 from impasto.runtimes.openvino import best_precision, supported_precisions
 from impasto.scorers import gate_db
 from impasto.stores import Place, Store
+from impasto.surroundings import Surroundings
 from impasto.trial import try_out
 from impasto.worker import model_key
 
@@ -76,6 +78,25 @@ def settle_plan(
             "finish it where it was begun, or start anew with --precision f32"
         )
     return plan
+
+
+def fleet_of(engine: Engine, around: Surroundings, preemptions_per_hour: float) -> Fleet:
+    """Whom computed chunks suit.
+
+    Workers of this machine share it; MPI ranks on others are as many on each as here, where the
+    launcher tells how many, or else each has one of its own.
+    """
+    sharing = engine.workers
+    if engine.name == "mpi" and around.ranks is not None:
+        sharing = around.ranks.local_size or 1
+    elif engine.name == "ray" or (engine.name == "mpi" and around.mpiexec):
+        sharing = 1  # nobody knows
+    sharing = min(sharing, engine.workers)
+    return Fleet(
+        nodes=-(-engine.workers // sharing),
+        workers_per_node=sharing,
+        preemptions_per_hour=preemptions_per_hour,
+    )
 
 
 def _fit(
