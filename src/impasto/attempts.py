@@ -151,6 +151,11 @@ class _Waiting(Iterator[Chunk]):
             raise StopIteration
         return self._chunks.popleft()
 
+    def __length_hint__(self) -> int:
+        """How many there are (PEP 424): an engine that grows asks before it starts a worker."""
+        held = self._stopping.requested or self.given_up is not None
+        return 0 if held else len(self._chunks)
+
     def put_back(self, chunk: Chunk, *, first: bool) -> None:
         """Let a chunk wait again."""
         if first:

@@ -8,6 +8,8 @@ environment: nothing below reads it. A variable wins over the file, the file ove
     perceptual  = "vgg19"            # IMPASTO_PERCEPTUAL   what judges trainings: a name or a path
     server      = "https://…"        # IMPASTO_SERVER       the service that commands are for
     token_file  = "~/.impasto-token" # IMPASTO_TOKEN_FILE   holds the token for it
+    ray_address = "head:6379"        # RAY_ADDRESS          the Ray cluster, for --engine ray,
+                                     #                      or its http:// URL, for submit
 
     [limits]                         # IMPASTO_MAX_PIXELS and so on
     max_pixels = 33_177_600
@@ -22,7 +24,8 @@ environment: nothing below reads it. A variable wins over the file, the file ove
     [serve]                          # of `impasto serve`; see docs/service.md
 
 By the environment alone: IMPASTO_TOKEN, the token itself; IMPASTO_MPIEXEC, the command that starts
-MPI ranks, with its own options; IMPASTO_SCHEDULED_EVENTS, who announces that this machine goes: a
+MPI ranks, with its own options; IMPASTO_RAY_WAIT_S, the seconds that a run waits for a first or
+another worker of a Ray cluster; IMPASTO_SCHEDULED_EVENTS, who announces that this machine goes: a
 URL, "off", or "auto" for Azure's endpoint where there is one; and what mpiexec and srun say to each
 process that they start.
 """
@@ -41,7 +44,7 @@ from impasto.accounts import load_access, named_variables
 from impasto.errors import RequestError
 from impasto.fleet import Price
 from impasto.records import Limits, Settings
-from impasto.surroundings import SECRETS, Ranks, Surroundings
+from impasto.surroundings import RAY_WAIT_S, SECRETS, Ranks, RayCluster, Surroundings
 
 PLACES = {"styles": "IMPASTO_STYLES", "work": "IMPASTO_WORK"}
 """Key of the file → environment variable, for everything that is a folder or a store."""
@@ -85,6 +88,7 @@ def load_settings(environ: Mapping[str, str], config_file: Path | None = None) -
         surroundings=Surroundings(
             ranks=find_ranks(environ),
             mpiexec=_command(environ, "IMPASTO_MPIEXEC"),
+            ray=_ray(table, environ),
             scheduled_events=_endpoint(environ, "IMPASTO_SCHEDULED_EVENTS"),
             hidden=SECRETS | named_variables(table.get("stores", {})),
         ),
@@ -154,6 +158,17 @@ def _command(environ: Mapping[str, str], variable: str) -> tuple[str, ...]:
         raise RequestError(f"{variable} is no command: {error}") from None
 
 
+def _seconds(environ: Mapping[str, str], variable: str, *, default: float) -> float:
+    text = environ.get(variable, "")
+    try:
+        seconds = float(text) if text else default
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < math.inf:
+        raise RequestError(f"{variable} must be a number of seconds above zero, got {text!r}")
+    return seconds
+
+
 def _endpoint(environ: Mapping[str, str], variable: str) -> str:
     value = environ.get(variable) or "auto"
     if value not in {"auto", "off"} and not value.startswith(("http://", "https://")):
@@ -176,7 +191,8 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
         raise RequestError(f"the configuration {path} is not TOML: {error}") from error
     tables = ("limits", "prices", "stores", "serve")
-    _only_known(table, {*PLACES, "perceptual", "server", "token_file", *tables}, where=str(path))
+    known = {*PLACES, "perceptual", "ray_address", "server", "token_file", *tables}
+    _only_known(table, known, where=str(path))
     for name in tables:
         if not isinstance(table.get(name, {}), dict):
             raise RequestError(f"{path}: {name} must be a table [{name}], got {table[name]!r}")
@@ -219,6 +235,22 @@ def _serve(table: dict[str, Any], base: Path) -> dict[str, Any]:
     """The service's own table; its stores are places like the others."""
     places = {key: _place(table, key, base) for key in ("media", "system") if key in table}
     return table | places
+
+
+def _ray(table: dict[str, Any], environ: Mapping[str, str]) -> RayCluster:
+    """Where the cluster is, from within or, as a URL, from outside.
+
+    Ray reads RAY_ADDRESS for both, and prefers RAY_API_SERVER_ADDRESS for the URL.
+    """
+    address = environ.get("RAY_ADDRESS") or table.get("ray_address", "")
+    if not isinstance(address, str):
+        raise RequestError(f"ray_address must be an address in quotes, got {address!r}")
+    outside = address.startswith(("http://", "https://"))
+    return RayCluster(
+        "" if outside else address,
+        jobs=environ.get("RAY_API_SERVER_ADDRESS") or (address if outside else ""),
+        wait_s=_seconds(environ, "IMPASTO_RAY_WAIT_S", default=RAY_WAIT_S),
+    )
 
 
 def _expanded(store: str) -> str:

@@ -54,7 +54,11 @@ class Engine(Protocol):
     """Where chunks run."""
 
     name: str
-    workers: int
+
+    @property
+    def workers(self) -> int:
+        """At most at the same time; an engine that grows with its cluster tells how many so far."""
+        ...
 
     def map(
         self, task: Task, chunks: Iterable[Chunk], on_progress: Callable[[Progress], None]

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from impasto.runtimes import cpu, onnx_file
 from impasto.scorers.optimise import check_frames
 from impasto.scorers.optimise import software as optimising_software
 from impasto.stores import Place, address
+from impasto.surroundings import Surroundings
 
 _MAX_SIDE = 16384
 _OPTIMISED_FRAMES = 12
@@ -60,6 +61,10 @@ class Options:
     engine: str | None = None
     """None takes "mpi" among ranks that mpiexec or srun started, or else "local"."""
     workers: int | None = None
+    ray_address: str | None = None
+    """Of a Ray cluster; None takes the configured one, or starts one on this machine."""
+    cores_per_worker: int | None = None
+    """That an actor of Ray asks for; None takes eight, or as many as the largest node has."""
     device: str = "auto"
     precision: Literal["auto", "f32", "bf16", "f16"] = "auto"
     chunk_frames: int | Literal["auto"] | None = None
@@ -78,6 +83,12 @@ class Options:
     """Keep the segments of a finished run."""
     force: bool = False
     """Overwrite an existing target."""
+
+    def around(self, surroundings: Surroundings) -> Surroundings:
+        """The surroundings, with what these options say of the Ray cluster."""
+        address = surroundings.ray.address if self.ray_address is None else self.ray_address
+        cluster = replace(surroundings.ray, address=address, cores_per_worker=self.cores_per_worker)
+        return replace(surroundings, ray=cluster)
 
 
 @dataclass(frozen=True, slots=True)

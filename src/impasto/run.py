@@ -154,7 +154,7 @@ def _run(
         open_engine(
             options.engine,
             workers=1 if scorer.optimise else options.workers,
-            surroundings=settings.surroundings,
+            surroundings=options.around(settings.surroundings),
         )
     )
     store = open_store(options.work or settings.system_store, settings.access)

@@ -8,6 +8,8 @@ SECRETS = frozenset(
     "AZURE_PASSWORD AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN IMPASTO_TOKEN".split()
 )
 """Environment variables by which storage providers' tools, and this one, are handed secrets."""
+RAY_WAIT_S = 900.0
+"""A cloud takes minutes to start a machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,20 @@ class Ranks:
 
 
 @dataclass(frozen=True, slots=True)
+class RayCluster:
+    """Where a Ray cluster is, and what a worker asks of it."""
+
+    address: str = ""
+    """"host:port" from within it, or "auto"; empty starts one on this machine."""
+    cores_per_worker: int | None = None
+    """None takes eight, or as many as its largest node has."""
+    jobs: str = ""
+    """URL of its job API, for runs that are sent from outside."""
+    wait_s: float = RAY_WAIT_S
+    """Without any worker, until that is an error."""
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What engines need to know that is no part of a request."""
 
@@ -31,6 +47,7 @@ class Surroundings:
     """None where this process was started alone."""
     mpiexec: tuple[str, ...] = ()
     """Command that starts MPI ranks; empty takes the one that is found."""
+    ray: RayCluster = RayCluster()
     scheduled_events: str = "off"
     """URL that announces the machine's end; "auto" where there is one, or "off"."""
     hidden: frozenset[str] = SECRETS

@@ -40,13 +40,18 @@ class Timesheet:
 
     def __init__(self, engine: Engine, now: Callable[[], float] = time.perf_counter) -> None:
         self._engine, self._now = engine, now
-        self.name, self.workers = engine.name, engine.workers
+        self.name = engine.name
         self._spans: list[_Span] = []
         self._present: dict[str, _Span] = {}
         self._known: set[str] = set()
         self._vacant: deque[float] = deque()
         self._held_s = 0.0  # of all places
         self._having: dict[int, str] = {}  # which worker was last heard to be at a chunk
+
+    @property
+    def workers(self) -> int:
+        """Of the engine; one that grows has more at its end than at its beginning."""
+        return self._engine.workers
 
     def map(
         self, task: Task, chunks: Iterable[Chunk], on_progress: Callable[[Progress], None]
@@ -58,7 +63,8 @@ class Timesheet:
             on_progress(progress)
 
         began = self._now()
-        self._vacant = deque([began] * self.workers)
+        places = self.workers
+        self._vacant = deque([began] * places)
         outcomes = self._engine.map(task, chunks, hear)
         try:
             for outcome in outcomes:
@@ -69,7 +75,7 @@ class Timesheet:
             for span in self._present.values():
                 span.ended = self._now()
             self._present.clear()
-            self._held_s += self.workers * (self._now() - began)
+            self._held_s += places * (self._now() - began)
 
     def _span(self, worker: str) -> _Span:
         if worker not in self._present:

@@ -65,12 +65,19 @@ FLOW: dict[str, tuple[Any, Any]] = {
         "--preset", panel=FILE, metavar="P", help="Speed of the encoder.")], None),
     "force": (Annotated[bool, _option(
         "--force", panel=FILE, help="Overwrite an existing target.")], False),
-    "engine": (Annotated[Literal["inline", "local", "mpi"] | None, _option(
+    "engine": (Annotated[Literal["inline", "local", "mpi", "ray"] | None, _option(
         "--engine", panel=MACHINE,
-        help="This process, processes of this machine, or MPI ranks; default: local, "
-        "or mpi under mpiexec.")], None),
+        help="This process, processes of this machine, MPI ranks, or a Ray cluster; default: "
+        "local, or mpi under mpiexec.")], None),
     "workers": (Annotated[int | None, _option(
         "--workers", panel=MACHINE, metavar="N", help="Processes that score; default: by cores.",
+        min=1)], None),
+    "ray_address": (Annotated[str | None, _option(
+        "--ray-address", panel=MACHINE, metavar="HOST:PORT|auto",
+        help="The Ray cluster; default: the configured one, or one of this machine's own.")], None),
+    "cores_per_worker": (Annotated[int | None, _option(
+        "--cores-per-worker", panel=MACHINE, metavar="N",
+        help="That a worker asks Ray for; default: 8, or as many as the largest node has.",
         min=1)], None),
     "device": (Annotated[str, _option(
         "--device", panel=MACHINE, metavar="auto|cpu|cuda:0…", help="What executes the network.")],

@@ -16,7 +16,14 @@ from impasto.surroundings import Ranks
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
-RESUMABLE = (["stylize"], ["score"], ["runs", "resume"], ["styles", "learn"], ["styles", "train"])
+RESUMABLE = (
+    ["stylize"],
+    ["score"],
+    ["submit"],
+    ["runs", "resume"],
+    ["styles", "learn"],
+    ["styles", "train"],
+)
 """Commands that go on where they stopped when they are given again."""
 
 

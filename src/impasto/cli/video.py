@@ -131,11 +131,7 @@ def stylize(
     run goes on where it stopped when the same command is given again.
     """
     del quality  # it came in with the options
-    if style is not None and blend is not None:
-        raise RequestError("--style and --blend exclude each other; give one of them")
-    chosen = style if blend is None else parse_blend(blend)
-    if chosen is None:
-        raise RequestError("missing option '--style' (or '--blend'); see: impasto styles list")
+    chosen = parse_style(style, blend)
     if (url := server_of(server)) is not None:
         with follow(err(), Title(source, name_of(chosen)), quiet=quiet, sparse=json) as (_, hear):
             done = stylize_there(url, source, chosen, target, options, hear)
@@ -166,6 +162,20 @@ def _learned(
             Path(style), quality=options.quality, settings=settings(), source=source,
             today=dt.datetime.now(dt.UTC).date(), report=ears.report, on_step=ears.on_step,
         )  # fmt: skip
+
+
+def parse_style(style: str | None, blend: str | None) -> str | dict[str, float]:
+    """What is to be painted in: a style's name or a painting's path, or weights by name.
+
+    Raises:
+        RequestError: none or both were given, or the blend can't be read.
+    """
+    if style is not None and blend is not None:
+        raise RequestError("--style and --blend exclude each other; give one of them")
+    chosen = style if blend is None else parse_blend(blend)
+    if chosen is None:
+        raise RequestError("missing option '--style' (or '--blend'); see: impasto styles list")
+    return chosen
 
 
 def score(

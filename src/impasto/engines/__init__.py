@@ -7,7 +7,7 @@ from impasto.protocols import Engine
 from impasto.records import Report
 from impasto.surroundings import Ranks, Surroundings
 
-_LATER = ("ray", "azureml")
+_LATER = ("azureml",)
 
 
 def open_engine(
@@ -16,8 +16,9 @@ def open_engine(
     """Return the engine called `name`.
 
     Args:
-        name: "inline" (in this process), "local" (worker processes on this machine) or "mpi" (the
-            ranks of an MPI job); None takes "mpi" among ranks, or else "local".
+        name: "inline" (in this process), "local" (worker processes on this machine), "mpi" (the
+            ranks of an MPI job) or "ray" (actors of a Ray cluster); None takes "mpi" among ranks,
+            or else "local".
         workers: how many; the engine's own choice when None.
         surroundings: whether this process is one of several, and how to start such.
 
@@ -48,10 +49,14 @@ def open_engine(
             return MpiEngine(
                 workers, around.ranks if shared else None, around.mpiexec, around.hidden
             )
+        case "ray":
+            from impasto.engines.ray import RayEngine
+
+            return RayEngine(workers, around.ray, around.hidden)
         case _ if name in _LATER:
             raise RequestError(f"engine {name!r} is not in this version; use 'local'")
         case _:
-            raise RequestError(f"unknown engine {name!r}; use 'inline', 'local' or 'mpi'")
+            raise RequestError(f"unknown engine {name!r}; use 'inline', 'local', 'mpi' or 'ray'")
 
 
 def together(

@@ -1,0 +1,125 @@
+"""Commands sent to a Ray cluster through its job API: how a run gets there from outside."""
+
+import asyncio
+import importlib.util
+import shlex
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from impasto.errors import RequestError, RunFailed
+
+T = TypeVar("T")
+_AGAIN_S = 1.0
+_BREAKS = 30
+"""Times in a row that the cluster may not answer while a job goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a job ended."""
+
+    exit_code: int | None
+    """Of the command; None when the job was stopped, or its command could not be begun or ended."""
+    stopped: bool
+    why: str
+    """One line of Ray's."""
+
+
+class Jobs:
+    """The jobs of one cluster.
+
+    Args:
+        url: of the job API, which is the dashboard's: "http://head:8265". A cluster that wants a
+            token gets the one that Ray itself finds: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN.
+
+    Raises:
+        RequestError: Ray is missing, no cluster answers there, or it wants another token.
+    """
+
+    def __init__(self, url: str) -> None:
+        if importlib.util.find_spec("ray") is None:
+            raise RequestError("submit needs: pip install 'impasto[ray]'")
+        if not url.startswith(("http://", "https://")):
+            raise RequestError(
+                "submit needs the URL of the cluster's job API, such as "
+                f"--ray-address http://head:8265, got {url!r}"
+            )
+        from ray.exceptions import AuthenticationError
+        from ray.job_submission import JobSubmissionClient
+
+        self._wrong_token = AuthenticationError
+        self.url = url
+        self._client = self._ask(lambda: JobSubmissionClient(url))
+
+    def submit(self, command: Sequence[str]) -> str:
+        """Have the head run a command, whatever its words hold; return the job's id."""
+        line = shlex.join(command)  # what Ray takes is a line for a shell
+        return self._ask(lambda: str(self._client.submit_job(entrypoint=line)))
+
+    def follow(self, job: str) -> Generator[str]:
+        """Yield the lines that a job writes, until it ends.
+
+        Raises:
+            RunFailed: the cluster does not answer any more.
+        """
+        seen = breaks = 0
+        rest = ""
+        with asyncio.Runner() as runner:
+            while True:
+                tail = _after(self._client.tail_job_logs(job), seen)
+                try:
+                    while text := runner.run(_next(tail)):
+                        seen, breaks = seen + len(text), 0
+                        *lines, rest = (rest + text).split("\n")
+                        yield from lines
+                    break
+                except (OSError, RuntimeError) as error:  # aiohttp's are OSError, too
+                    breaks += 1
+                    if breaks == _BREAKS:
+                        raise RunFailed(
+                            f"the cluster at {self.url} does not answer any more; the job {job} "
+                            "may go on"
+                        ) from error
+                    time.sleep(_AGAIN_S)
+        if rest:
+            yield rest
+
+    def end(self, job: str) -> Ended:
+        """Wait until a job has ended, and tell how."""
+        while True:
+            info: Any = self._ask(lambda: self._client.get_job_info(job))
+            if info.status.is_terminal():
+                why = next(iter((info.message or "").splitlines()), "")
+                return Ended(info.driver_exit_code, info.status == "STOPPED", why)
+            time.sleep(_AGAIN_S)
+
+    def stop(self, job: str) -> None:
+        """Ask a job to end in good order: SIGTERM, and SIGKILL when the cluster loses patience."""
+        self._ask(lambda: self._client.stop_job(job))
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except self._wrong_token as error:
+            raise RequestError(
+                f"the cluster at {self.url} wants another token: RAY_AUTH_MODE=token and "
+                "RAY_AUTH_TOKEN=… give it one"
+            ) from error
+        except (OSError, RuntimeError, ValueError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise RequestError(f"no Ray cluster takes jobs at {self.url}: {said}") from error
+
+
+async def _after(tail: AsyncIterator[str], seen: int) -> AsyncIterator[str]:
+    """What comes behind the first `seen` characters."""
+    async for text in tail:
+        fresh = text[seen:]
+        seen = max(0, seen - len(text))
+        if fresh:
+            yield fresh
+
+
+async def _next(texts: AsyncIterator[str]) -> str:
+    return await anext(texts, "")

@@ -1,0 +1,254 @@
+"""A Ray cluster: one that is there, or one of this machine's own for as long as the run lasts.
+
+    impasto stylize clip.mp4 --style starry_night --engine ray --ray-address head:6379
+
+There are as many workers as there is work for and the cluster has room for: chunks that wait are
+what its autoscaler sees, so it may begin and end without any node. A chunk is given to a worker
+that is there, never ahead.
+"""
+
+import contextlib
+import importlib.util
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from dataclasses import replace
+from operator import length_hint
+from typing import IO
+
+from impasto.engines.child import end, environment, last_words
+from impasto.engines.cluster import Setup
+from impasto.engines.member import Leaving, Message, Order, unpack
+from impasto.errors import EngineLost, RequestError, RunFailed
+from impasto.keys import to_json
+from impasto.records import Chunk, Done, Failed, Outcome, Progress, Task
+from impasto.runtimes.cpu import usable_cores
+from impasto.surroundings import SECRETS, RayCluster
+
+_CORES_PER_WORKER = 8
+"""One process feeds about this many cores before its decoder and encoder threads bind."""
+_MOST_WORKERS = 10_000
+_UNKNOWN = 8
+"""Chunks that are taken to wait where the iterable does not tell."""
+_TICK_S = 1.0
+_IDLE_S = 20.0
+"""That a worker without a chunk is kept, in case one comes back."""
+_STOP_TIMEOUT_S = 20.0
+
+_now = time.monotonic
+
+
+class RayEngine:
+    """Hands chunks to actors; one that is lost is replaced and costs its chunk only.
+
+    Args:
+        workers: the most at once; None takes all that a cluster has room for, or on this machine
+            one for every eight cores.
+        cluster: where it is, and what a worker asks of it.
+        hidden: environment variables that a cluster of its own doesn't inherit.
+
+    Raises:
+        RequestError: Ray is missing, or the address is of another kind.
+    """
+
+    name = "ray"
+
+    def __init__(
+        self, workers: int | None, cluster: RayCluster, hidden: Collection[str] = SECRETS
+    ) -> None:
+        self._hidden = hidden
+        if importlib.util.find_spec("ray") is None:
+            raise RequestError("engine 'ray' needs: pip install 'impasto[ray]'")
+        if "://" in cluster.address:
+            raise RequestError(
+                f"{cluster.address!r} is not the address of a Ray cluster from within, such as "
+                "head:6379 or auto; from outside use: impasto submit --ray-address http://head:8265"
+            )
+        address = "" if cluster.address == "local" else cluster.address
+        self._wait_s = cluster.wait_s
+        self._most = workers or _MOST_WORKERS
+        self.workers = workers or 1
+        """Without a number asked for, the most that there were at once."""
+        self._setup = Setup(address, cluster.cores_per_worker)
+        if not address:
+            cores = usable_cores()
+            self._most = self.workers = workers or max(1, cores // _CORES_PER_WORKER)
+            each = cluster.cores_per_worker or max(1, cores // self.workers)
+            self._setup = Setup("", each, local_cores=each * self.workers)
+
+    def map(
+        self, task: Task, chunks: Iterable[Chunk], on_progress: Callable[[Progress], None]
+    ) -> Generator[Outcome]:
+        """See `Engine.map`.
+
+        Raises:
+            EngineLost: the cluster has gone, or no worker came in time.
+            RequestError: there is no cluster, or none that has what a worker asks for.
+        """
+        waiting = iter(chunks)
+        if not length_hint(waiting, _UNKNOWN):
+            return  # a cluster is not begun for nothing
+        setup = replace(self._setup, gpus=int(task.device.startswith("cuda")))
+        with contextlib.closing(_Cluster(setup, self._wait_s, self._hidden)) as cluster:
+            try:
+                yield from self._hand_out(cluster, task, waiting, on_progress)
+            except EngineLost as lost:
+                for chunk in cluster.having.values():
+                    yield Failed(chunk.index, "ray", str(lost), lost_worker=True, log=lost.log)
+                raise
+
+    def _hand_out(
+        self,
+        cluster: "_Cluster",
+        task: Task,
+        waiting: Iterator[Chunk],
+        on_progress: Callable[[Progress], None],
+    ) -> Generator[Outcome]:
+        guess = _UNKNOWN
+        while True:
+            if not cluster.give(task, waiting):
+                guess = 0
+            waits = 0 if cluster.free else length_hint(waiting, guess)
+            if not cluster.having and not waits:
+                return
+            cluster.want(min(self._most, len(cluster.having) + waits))
+            match cluster.hear():
+                case Progress() as progress:
+                    on_progress(progress)
+                case Done() | Failed() as outcome:
+                    # The next chunk is given first: whoever reads the outcome may take its time.
+                    cluster.give(task, waiting)
+                    yield outcome
+                    guess = _UNKNOWN  # it may have been put back
+            self.workers = max(self.workers, len(cluster.having) + len(cluster.free))
+
+
+class _Cluster:
+    """The process that is connected to a cluster, and which seat has which chunk.
+
+    Args:
+        setup: what the process is told.
+        wait_s: seconds without any worker after which there is no more hope for one.
+        hidden: environment variables that the process doesn't inherit.
+    """
+
+    def __init__(self, setup: Setup, wait_s: float, hidden: Collection[str]) -> None:
+        self.free: dict[int, float] = {}
+        """Seat → since when, the longest first."""
+        self.having: dict[int, Chunk] = {}
+        self._leaving: set[int] = set()
+        self._wanted = 0
+        self._wait_s = wait_s
+        self._alone_since = _now()
+        self._waits_for = "nothing is known of the cluster"
+        self._connected = False
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
+        self._process = subprocess.Popen(  # noqa: S603 - no shell, and nothing of a request
+            # -P: a json.py in the folder where somebody paints is not ours to import.
+            [sys.executable, "-P", "-m", "impasto.engines.cluster", to_json(setup).decode()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment(hidden),
+            # Ctrl-C is for this process, which lets the workers finish what they have begun.
+            start_new_session=True,
+        )
+        self._heard: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._ear = threading.Thread(target=self._listen, daemon=True)
+        self._ear.start()
+
+    def give(self, task: Task, waiting: Iterator[Chunk]) -> bool:
+        """Give each free worker a chunk; False when there are no more."""
+        while self.free:
+            if (chunk := next(waiting, None)) is None:
+                return False
+            seat = next(iter(self.free))
+            del self.free[seat]
+            self.having[seat] = chunk
+            self._write(b"give %d %s" % (seat, to_json(Order(task, chunk))))
+        return True
+
+    def want(self, workers: int) -> None:
+        """Say for how many workers there is work; one that has had none for long goes."""
+        for seat in [seat for seat, since in self.free.items() if _now() - since > _IDLE_S]:
+            del self.free[seat]
+            self._write(b"drop %d" % seat)
+        if workers != self._wanted:
+            self._wanted = workers
+            self._write(b"want %d" % workers)
+
+    def hear(self) -> Progress | Outcome | None:
+        """Wait for what a worker says; None now and then, and when one has come or will go.
+
+        Raises:
+            EngineLost: the cluster has gone, or no worker has come.
+            RequestError: there is no cluster, or none that has what a worker asks for.
+        """
+        if self.having or self.free:
+            self._alone_since = _now()
+        try:
+            line = self._heard.get(timeout=_TICK_S)
+        except queue.Empty:
+            if _now() - self._alone_since > self._wait_s:
+                raise EngineLost(
+                    f"no Ray worker has come for {self._wait_s:g} s: {self._waits_for}"
+                ) from None
+            return None
+        if line is None:
+            raise self._gone()
+        first, _, rest = line.removesuffix(b"\n").partition(b" ")
+        match first:
+            case b"connected":
+                self._connected = True
+            case b"waiting":
+                self._waits_for = rest.decode()
+            case b"refused":
+                raise (RunFailed if self._connected else RequestError)(rest.decode())
+            case _ if rest == b"ready":
+                self.free[int(first)] = _now()
+            case _:
+                return self._settle(int(first), unpack(rest))
+        return None
+
+    def _settle(self, seat: int, message: Message) -> Progress | Outcome | None:
+        match message:
+            case Leaving():
+                self._leaving.add(seat)
+                return None
+            case Done() | Failed():
+                self.having.pop(seat)
+                stays = isinstance(message, Done) or not message.lost_worker
+                if stays and seat not in self._leaving:
+                    self.free[seat] = _now()
+        return message
+
+    def _gone(self) -> Exception:
+        code = self._process.wait()
+        words = last_words(self._log).strip()
+        if not self._connected:
+            last = words.rpartition("\n")[2] or f"exit code {code}"
+            return RunFailed(f"Ray can't be started: {last}")
+        lost = EngineLost("the Ray cluster has gone")
+        lost.log = words
+        return lost
+
+    def _write(self, line: bytes) -> None:
+        with contextlib.suppress(OSError):  # it has ended: `hear` says so
+            assert self._process.stdin is not None
+            self._process.stdin.write(line + b"\n")
+            self._process.stdin.flush()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._heard.put(line)
+        self._heard.put(None)
+
+    def close(self) -> None:
+        """End the process, and with it every worker and a cluster of its own."""
+        end(self._process, self._ear, within_s=_STOP_TIMEOUT_S)
+        self._log.close()
