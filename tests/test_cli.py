@@ -501,6 +501,7 @@ def test_doctor_finds_this_installation_ready(capsys: Captured) -> None:
     assert main(["doctor", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["problems"] == []
+    assert told["engines"] == {"mpi": None, "ray": None}
     assert told["cpu"]["cores_usable"] >= 1
     assert told["modules"]["openvino"]
     assert told["ffmpeg"]["encoders"]["h264"] == "libx264"

@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from impasto.cli import summary
 from impasto.cli.look import err, glyphs, out
 from impasto.cli.options import Json, settings
 from impasto.cli.text import clean, plural, size
-from impasto.errors import ImpastoError
+from impasto.engines import open_engine
+from impasto.errors import ImpastoError, RequestError
 from impasto.records import Settings
 
 FEATURES = ("amx_bf16", "amx_int8", "avx512_bf16", "avx512f", "avx2", "fma")
@@ -64,6 +66,7 @@ def examine(chosen: Settings) -> dict[str, Any]:
         **_scoring(modules, problems),
         "ffmpeg": _ffmpeg(modules, problems),
         "extras": _extras(),
+        "engines": _engines(chosen),
         "folders": _folders(chosen, problems),
         "terminal": _terminal(),
         "problems": problems,
@@ -182,6 +185,19 @@ def _extras() -> list[dict[str, Any]]:
     ]
 
 
+def _engines(chosen: Settings) -> dict[str, str | None]:
+    """Each engine of several machines: None where it can be used, or what it lacks."""
+    alone = replace(chosen.surroundings, ranks=None)
+    lacks: dict[str, str | None] = {}
+    for name in ("mpi", "ray"):
+        try:
+            open_engine(name, surroundings=alone)
+            lacks[name] = None
+        except RequestError as error:
+            lacks[name] = str(error)
+    return lacks
+
+
 def _installed(package: str) -> bool:
     try:
         importlib.metadata.version(package)
@@ -260,6 +276,8 @@ def _show(console: Console, found: dict[str, Any]) -> None:
         lacks = ", ".join(extra["missing"])
         words = f"{extra['name']}: {'complete' if not lacks else f'lacks {lacks}'}"
         table.add_row("extra", words if not lacks else f"{words}; {extra['install']}")
+    for name, lacking in found["engines"].items():
+        table.add_row("engine", Text(clean(f"{name}: {lacking or 'usable'}")))
     for name, folder in found["folders"].items():
         table.add_row(name.replace("_", " "), Text(clean(folder["path"]) + _state(folder)))
     terminal = found["terminal"]

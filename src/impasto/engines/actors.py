@@ -11,6 +11,7 @@ from typing import Any
 
 from impasto.engines.member import Leaving, Member, Order, pack
 from impasto.keys import from_json, to_json
+from impasto.observe import output
 from impasto.records import Failed, Progress
 from impasto.worker import worker_name
 
@@ -49,6 +50,7 @@ class Worker:
     """
 
     def __init__(self, cores: int) -> None:
+        output.keep()
         self._member = Member(cores)
 
     def hello(self) -> bytes:
