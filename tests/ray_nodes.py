@@ -67,7 +67,14 @@ class Nodes:
         self._cluster.remove_node(node, allow_graceful=False)
 
     def kill_head(self) -> None:
-        self.kill(self._cluster.head_node)
+        """Let the whole cluster go, as far as others can tell."""
+        if self._cluster.head_node is not None:
+            self.kill(self._cluster.head_node)
+
+    def clear(self) -> None:
+        """Kill all but the head."""
+        for node in [*self._cluster.worker_nodes]:
+            self.kill(node)
 
     def close(self) -> None:
         self._cluster.shutdown()

@@ -62,7 +62,7 @@ def test_a_relative_folder_counts_from_the_file_and_a_tilde_is_home(
     [
         (
             "stiles = '/x'",
-            "unknown key 'stiles'; the keys are limits, perceptual, prices, serve, server, ",
+            "unknown key 'stiles'; the keys are limits, perceptual, prices, ray_address, serve, ",
         ),
         ("[limits]\nmax_pixel = 1", "unknown key 'max_pixel'; the keys are max_bytes"),
         ("limits = 3", "limits must be a table"),

@@ -29,6 +29,7 @@ from impasto.records import (
     Done,
     Event,
     Failed,
+    Noted,
     Outcome,
     Plan,
     Progress,
@@ -102,9 +103,9 @@ def _prepare(film: Path, folder: Path, options: Options) -> Prepared:
 def _all(
     engine: str, workers: int, task: Task, chunks: Iterable[Chunk]
 ) -> tuple[list[Outcome], list[Progress]]:
-    heard: list[Progress] = []
-    outcomes = open_engine(engine, workers=workers).map(task, chunks, heard.append)
-    return list(outcomes), heard
+    heard: list[Progress | Noted] = []
+    outcomes = list(open_engine(engine, workers=workers).map(task, chunks, heard.append))
+    return outcomes, [one for one in heard if isinstance(one, Progress)]
 
 
 def _indices(outcomes: list[Outcome], kind: type[Outcome]) -> list[int]:
@@ -260,7 +261,7 @@ def test_an_error_in_the_listener_ends_the_worker_processes(
 ) -> None:
     prepared = _prepare(film, tmp_path, replace(PLAIN, size="1024x1024"))
 
-    def listener(_: Progress) -> None:
+    def listener(_: Progress | Noted) -> None:
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):

@@ -27,7 +27,7 @@ from impasto.config import load_settings
 from impasto.engines import open_engine
 from impasto.engines.jobs import Jobs
 from impasto.errors import EngineLost, RequestError, RunFailed
-from impasto.records import Chunk, Done, Event, Failed, Progress, Report, Task
+from impasto.records import Chunk, Done, Event, Failed, Noted, Progress, Report, Task
 from impasto.request import Options
 from impasto.run import ignore, score
 from impasto.surroundings import RayCluster, Surroundings
@@ -55,10 +55,17 @@ def undisturbed(film: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "out.mp4").read_bytes()
 
 
-@pytest.fixture
-def cluster() -> Iterator[Nodes]:
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Nodes]:
     with nodes() as found:
         yield found
+
+
+@pytest.fixture
+def cluster(shared: Nodes) -> Iterator[Nodes]:
+    """A cluster without a node, but its head."""
+    yield shared
+    shared.clear()
 
 
 def _paint(
@@ -138,20 +145,21 @@ def test_a_killed_worker_costs_its_chunk_only(
 
 
 def test_a_cluster_that_goes_away_is_one_error_and_its_chunks_wait_for_another_start(
-    cluster: Nodes, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "2")
-    cluster.add(1)
     failed: list[Failed] = []
 
     def on_event(event: Event) -> None:
         if isinstance(event, Progress):
-            cluster.kill_head()
+            doomed.kill_head()
         elif isinstance(event, Failed):
             failed.append(event)
 
-    with pytest.raises(RunFailed, match="the Ray cluster has gone; 0 of 1 chunks are done"):
-        _paint(film, tmp_path, replace(_LARGE, chunk_frames=40), on_event, cluster.around())
+    whole = replace(_LARGE, chunk_frames=40)
+    gone = "the Ray cluster has gone; 0 of 1 chunks are done"
+    with nodes(1) as doomed, pytest.raises(RunFailed, match=gone):
+        _paint(film, tmp_path, whole, on_event, doomed.around())
     (lost,) = failed
     assert lost.lost_worker
     assert not (tmp_path / "out.mp4").exists()
@@ -331,10 +339,12 @@ def test_without_its_token_a_cluster_takes_no_job(
 # --- what can't be ----------------------------------------------------------------------------
 
 
-def _once(around: RayCluster, folder: Path) -> None:
+def _once(
+    around: RayCluster, folder: Path, hear: Callable[[Progress | Noted], None] = ignore
+) -> None:
     engine = open_engine("ray", surroundings=Surroundings(ray=around))
     task = Task("nowhere", "film.mp4", str(folder))
-    list(engine.map(task, [Chunk(0, 0, 1, 0)], lambda _: None))
+    list(engine.map(task, [Chunk(0, 0, 1, 0)], hear))
 
 
 @pytest.mark.parametrize(
@@ -356,8 +366,11 @@ def test_an_address_where_no_cluster_is_is_a_wrong_request(
 def test_more_cores_than_any_node_has_are_a_wrong_request_and_no_room_an_error_after_a_while(
     cluster: Nodes, tmp_path: Path
 ) -> None:
-    with pytest.raises(EngineLost, match="no Ray worker has come for 6 s: a worker needs 3 cores"):
-        _once(RayCluster(cluster.address, 3, wait_s=6), tmp_path)
+    notes: list[Progress | Noted] = []
+    with pytest.raises(EngineLost, match="no Ray worker has come for 16 s: a worker needs 3 cores"):
+        _once(RayCluster(cluster.address, 3, wait_s=16), tmp_path, notes.append)
+    assert [type(note) for note in notes] == [Noted] * len(notes)
+    assert "of 0 that the cluster has 0 are free; waiting for one up to 16 s" in str(notes)
     cluster.add(2)
     with pytest.raises(RequestError, match=r"--cores-per-worker 3 is more than any node .* \(2\)"):
         _once(RayCluster(cluster.address, 3), tmp_path)

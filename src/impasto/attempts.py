@@ -73,7 +73,9 @@ class Attempts:
             if lost is not None:
                 self._restart(lost, scored)
 
-    def _call(self, waiting: "_Waiting", scored: Scored, hear: Callable[[Progress], None]) -> None:
+    def _call(
+        self, waiting: "_Waiting", scored: Scored, hear: Callable[[Progress | Noted], None]
+    ) -> None:
         with contextlib.closing(self.engine.map(self.task, waiting, hear)) as outcomes:
             for outcome in outcomes:
                 self.hear(outcome)
@@ -100,15 +102,18 @@ class Attempts:
         waiting.put_back(self.plan.chunks[chunk], first=failed.lost_worker)
         return True
 
-    def _listener(self) -> Callable[[Progress], None]:
+    def _listener(self) -> Callable[[Progress | Noted], None]:
         told = False
 
-        def hear(progress: Progress) -> None:
+        def hear(progress: Progress | Noted) -> None:
             nonlocal told
             if self.stopping.requested and not told:
                 told = True
                 self.hear(Noted("finishing what is begun; Ctrl-C again stops at once"))
-            self.hear(progress)
+            if isinstance(progress, Noted):
+                self.note(progress.text)
+            else:
+                self.hear(progress)
 
         return hear
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
-from impasto.records import Chunk, Frames, Outcome, Progress, Task
+from impasto.records import Chunk, Frames, Noted, Outcome, Progress, Task
 
 
 class Scorer(Protocol):
@@ -61,7 +61,7 @@ class Engine(Protocol):
         ...
 
     def map(
-        self, task: Task, chunks: Iterable[Chunk], on_progress: Callable[[Progress], None]
+        self, task: Task, chunks: Iterable[Chunk], on_progress: Callable[[Progress | Noted], None]
     ) -> Generator[Outcome]:
         """Score the chunks, in any order, and yield exactly one outcome for each.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from impasto.fleet import WorkerTime
 from impasto.protocols import Engine
-from impasto.records import Chunk, Done, Failed, Outcome, Progress, Task
+from impasto.records import Chunk, Done, Failed, Noted, Outcome, Progress, Task
 
 
 @dataclass(slots=True)
@@ -54,12 +54,13 @@ class Timesheet:
         return self._engine.workers
 
     def map(
-        self, task: Task, chunks: Iterable[Chunk], on_progress: Callable[[Progress], None]
+        self, task: Task, chunks: Iterable[Chunk], on_progress: Callable[[Progress | Noted], None]
     ) -> Generator[Outcome]:
         """See `Engine.map`."""
 
-        def hear(progress: Progress) -> None:
-            self._hear(progress)
+        def hear(progress: Progress | Noted) -> None:
+            if isinstance(progress, Progress):
+                self._hear(progress)
             on_progress(progress)
 
         began = self._now()

@@ -25,7 +25,7 @@ from impasto.engines.cluster import Setup
 from impasto.engines.member import Leaving, Message, Order, unpack
 from impasto.errors import EngineLost, RequestError, RunFailed
 from impasto.keys import to_json
-from impasto.records import Chunk, Done, Failed, Outcome, Progress, Task
+from impasto.records import Chunk, Done, Failed, Noted, Outcome, Progress, Task
 from impasto.runtimes.cpu import usable_cores
 from impasto.surroundings import SECRETS, RayCluster
 
@@ -35,6 +35,8 @@ _MOST_WORKERS = 10_000
 _UNKNOWN = 8
 """Chunks that are taken to wait where the iterable does not tell."""
 _TICK_S = 1.0
+_PATIENCE_S = 10.0
+"""Without any worker, until that is told."""
 _IDLE_S = 20.0
 """That a worker without a chunk is kept, in case one comes back."""
 _STOP_TIMEOUT_S = 20.0
@@ -81,7 +83,7 @@ class RayEngine:
             self._setup = Setup("", each, local_cores=each * self.workers)
 
     def map(
-        self, task: Task, chunks: Iterable[Chunk], on_progress: Callable[[Progress], None]
+        self, task: Task, chunks: Iterable[Chunk], on_progress: Callable[[Progress | Noted], None]
     ) -> Generator[Outcome]:
         """See `Engine.map`.
 
@@ -106,7 +108,7 @@ class RayEngine:
         cluster: "_Cluster",
         task: Task,
         waiting: Iterator[Chunk],
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[Progress | Noted], None],
     ) -> Generator[Outcome]:
         guess = _UNKNOWN
         while True:
@@ -117,8 +119,8 @@ class RayEngine:
                 return
             cluster.want(min(self._most, len(cluster.having) + waits))
             match cluster.hear():
-                case Progress() as progress:
-                    on_progress(progress)
+                case Progress() | Noted() as heard:
+                    on_progress(heard)
                 case Done() | Failed() as outcome:
                     # The next chunk is given first: whoever reads the outcome may take its time.
                     cluster.give(task, waiting)
@@ -181,7 +183,7 @@ class _Cluster:
             self._wanted = workers
             self._write(b"want %d" % workers)
 
-    def hear(self) -> Progress | Outcome | None:
+    def hear(self) -> Progress | Noted | Outcome | None:
         """Wait for what a worker says; None now and then, and when one has come or will go.
 
         Raises:
@@ -203,9 +205,14 @@ class _Cluster:
         first, _, rest = line.removesuffix(b"\n").partition(b" ")
         match first:
             case b"connected":
-                self._connected = True
+                self._connected, self._alone_since = True, _now()
             case b"waiting":
                 self._waits_for = rest.decode()
+                if _now() - self._alone_since > _PATIENCE_S:
+                    return Noted(
+                        f"no Ray worker is there yet: {self._waits_for}; waiting for one up to "
+                        f"{self._wait_s:g} s"
+                    )
             case b"refused":
                 raise (RunFailed if self._connected else RequestError)(rest.decode())
             case _ if rest == b"ready":
