@@ -60,6 +60,11 @@ class Nodes:
     def around(self, *, wait_s: float = 120, cores: int | None = 1) -> Surroundings:
         return Surroundings(ray=RayCluster(self.address, cores, wait_s=wait_s))
 
+    @property
+    def well(self) -> bool:
+        """Whether everything that belongs to the head runs."""
+        return not self._cluster.head_node.dead_processes()
+
     def add(self, cores: int) -> Any:
         return self._cluster.add_node(num_cpus=cores, object_store_memory=_STORE_BYTES)
 

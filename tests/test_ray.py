@@ -23,6 +23,7 @@ import pytest
 import media_maker
 import networks
 from crew import FORTY, alive, crew
+from impasto.cli import main
 from impasto.config import load_settings
 from impasto.engines import open_engine
 from impasto.engines.jobs import Jobs
@@ -215,9 +216,9 @@ def _segments(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_a_driver_that_ends_takes_its_cluster_along_and_the_next_one_goes_on(
-    sent: signal.Signals, film: Path, tmp_path: Path, undisturbed: bytes
+    sent: signal.Signals, film: Path, tmp_path: Path, undisturbed: bytes, shared: Nodes
 ) -> None:
-    """Killed it leaves nobody behind; interrupted it ends in good order."""
+    """Killed it leaves nobody behind; interrupted it ends in good order; others don't notice."""
     command = _command(film, tmp_path)
     driver = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -238,6 +239,7 @@ def test_a_driver_that_ends_takes_its_cluster_along_and_the_next_one_goes_on(
     report = json.loads(again.stdout)
     assert report["chunks"]["reused"] >= 1
     assert (tmp_path / "out.mp4").read_bytes() == undisturbed
+    assert shared.well
 
 
 # --- nodes that are started for waiting chunks, and jobs sent from outside ----------------------
@@ -284,6 +286,29 @@ def test_a_submitted_run_starts_nodes_for_its_chunks_and_they_stop_when_it_is_do
     while head.nodes() and time.monotonic() < until:
         time.sleep(0.2)
     assert head.nodes() == 0
+
+
+def test_what_is_sent_is_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[list[str]] = []
+    monkeypatch.setattr(Jobs, "__init__", lambda self, url: setattr(self, "url", url))
+
+    def submit(_: Jobs, command: list[str]) -> str:
+        sent.append(command)
+        return "raysubmit_1"
+
+    monkeypatch.setattr(Jobs, "submit", submit)
+    given = ["--strength=0.5", "--keep-colors", "--chunk-frames=7", "--workers=3", "--steps=9",
+             "--method=optimise", "--painting-size=300", "--cores-per-worker=2", "--work=a b",
+             "--restarts=1", "--on-error=pass-through", "--start=-1;ls"]  # fmt: skip
+    words = [*given, "--ray-address=http://h", "--style=s", "--no-wait", "--", "-clip.mp4"]
+    assert main(["submit", *words]) == 0
+    (command,) = sent
+    assert command[:2] == ["impasto", "stylize"]
+    assert command[-4:] == ["--engine=ray", "--json", "--", "-clip.mp4"]
+    assert sorted(command[2:-4]) == sorted([*given, "--style=s", "--quality=balanced"])
+    for wrong in (["--strength=2"], ["--blend=s:1"]):
+        assert main(["submit", "--style=s", "--ray-address=http://h", *wrong, "a.mp4"]) == 2
+    assert len(sent) == 1
 
 
 def test_a_submitted_run_that_fails_has_the_exit_code_of_the_run(
