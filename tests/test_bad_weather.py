@@ -312,6 +312,7 @@ def test_nobody_below_the_edges_asks_the_time_of_day() -> None:
 
 _MISSING = [
     ("mpi4py", ["score", "{film}", "--model", "{model}", "--engine", "mpi"], "mpi"),
+    ("ray", ["score", "{film}", "--model", "{model}", "--engine", "ray"], "ray"),
     ("torch", ["stylize", "{film}", "--style", "{picture}", "--method", "optimise"], "optimise"),
     ("torch", ["styles", "train", "p.jpg", "--content", ".", "--name", "x"], "train"),
     ("torch", ["styles", "import", "{checkpoint}", "--name", "x"], "train"),

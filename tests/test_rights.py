@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 import media_maker
@@ -49,10 +50,12 @@ def test_workers_do_not_inherit_secrets(
     for name, value in {**hidden, "OTHER": "plain"}.items():
         monkeypatch.setenv(name, value)
     seen: list[dict[str, str]] = []
+    dumps: list[tuple[int, int]] = []
 
     def look(event: Event) -> None:
         if isinstance(event, Done) and not seen:
             seen.extend(worker.environ() for worker in crew(all_ranks=True))
+            dumps.extend(worker.rlimit(psutil.RLIMIT_CORE) for worker in crew())
 
     around = load_settings(hidden, config).surroundings
     score(
@@ -67,6 +70,7 @@ def test_workers_do_not_inherit_secrets(
     for environ in seen:
         assert environ["OTHER"] == "plain"
         assert "s3cret" not in environ.values()
+    assert {soft for soft, _ in dumps} == {0}  # nor does a crash write what they know to a disk
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,8 @@
 """What started this process and what it may find around it: read by `config`, used by engines."""
 
+import contextlib
+import os
+from collections.abc import Collection
 from dataclasses import dataclass
 
 SECRETS = frozenset(
@@ -52,3 +55,16 @@ class Surroundings:
     """URL that announces the machine's end; "auto" where there is one, or "off"."""
     hidden: frozenset[str] = SECRETS
     """Environment variables that worker processes don't inherit."""
+
+
+def inherited(hidden: Collection[str] = SECRETS) -> dict[str, str]:
+    """What a process of ours is given: this one's environment without what holds secrets."""
+    return {name: value for name, value in os.environ.items() if name not in hidden}
+
+
+def forbid_core_dumps() -> None:
+    """Let neither this process nor those that it starts write their memory to a disk."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # not every system knows them
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

@@ -12,7 +12,7 @@ from impasto.cli.summary import print_json
 from impasto.cli.text import clean, command_line
 from impasto.config import find_ranks
 from impasto.errors import ImpastoError, Interrupted
-from impasto.surroundings import Ranks
+from impasto.surroundings import Ranks, forbid_core_dumps
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
@@ -31,6 +31,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; nothing is raised."""
     words, debug = _without_debug(arguments)
     _lenient_output()
+    forbid_core_dumps()
     try:
         return _finish(_invoke(app, words, debug=debug))
     except BrokenPipeError:  # the reader has what it wanted, as in: impasto styles list | head -1

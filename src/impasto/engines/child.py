@@ -4,15 +4,9 @@ import contextlib
 import os
 import subprocess
 import threading
-from collections.abc import Collection
 from typing import IO
 
 _LOG_BYTES = 20_000
-
-
-def environment(hidden: Collection[str]) -> dict[str, str]:
-    """What a process of ours inherits: this one's environment without what holds secrets."""
-    return {name: value for name, value in os.environ.items() if name not in hidden}
 
 
 def end(process: subprocess.Popen[bytes], ear: threading.Thread, *, within_s: float) -> None:

@@ -16,14 +16,14 @@ from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import replace
 from typing import IO, Any
 
-from impasto.engines.child import end, environment, last_words
+from impasto.engines.child import end, last_words
 from impasto.engines.handout import hand_out
 from impasto.engines.member import Leaving, Member, Message, Order, heeding_signals, pack, unpack
 from impasto.keys import from_json, to_json
 from impasto.observe import output
 from impasto.records import Chunk, Done, Failed, Outcome, Progress, Task
 from impasto.runtimes.cpu import usable_cores
-from impasto.surroundings import SECRETS
+from impasto.surroundings import SECRETS, inherited
 
 _CORES_PER_WORKER = 8
 """One process feeds about this many cores before its decoder and encoder threads bind."""
@@ -109,7 +109,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=environment(hidden),
+            env=inherited(hidden),
             # Ctrl-C is for the driver, which lets its workers finish what they have begun.
             start_new_session=True,
         )

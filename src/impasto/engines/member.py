@@ -15,6 +15,7 @@ from types import FrameType
 from impasto.engines import notice
 from impasto.keys import from_json, to_json
 from impasto.records import Chunk, Done, Failed, Outcome, Progress, Task
+from impasto.surroundings import forbid_core_dumps
 from impasto.worker import score_chunk, worker_name
 
 
@@ -74,6 +75,7 @@ class Member:
     """
 
     def __init__(self, streams: int = 0) -> None:
+        forbid_core_dumps()  # the rights that come with orders are in memory
         self._streams = streams
         self._chunk: Chunk | None = None
         self._leaving: Leaving | None = None

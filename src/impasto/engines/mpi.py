@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from pathlib import Path
 from typing import IO
 
-from impasto.engines.child import end, environment, last_words
+from impasto.engines.child import end, last_words
 from impasto.engines.handout import hand_out
 from impasto.engines.member import Leaving, Message, Order, unpack
 from impasto.engines.ranks import FINISH, READY, open_world, require_mpi4py
@@ -30,7 +30,7 @@ from impasto.errors import EngineLost, RequestError, RunFailed
 from impasto.keys import to_json
 from impasto.records import Chunk, Outcome, Progress, Task
 from impasto.runtimes.cpu import usable_cores
-from impasto.surroundings import SECRETS, Ranks
+from impasto.surroundings import SECRETS, Ranks, inherited
 from impasto.worker import score_chunk
 
 _CORES_PER_WORKER = 8
@@ -122,7 +122,7 @@ class _Job:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env=environment(hidden),
+                env=inherited(hidden),
                 # Ctrl-C is for this process, which lets the ranks finish what they have begun.
                 start_new_session=True,
             )

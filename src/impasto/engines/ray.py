@@ -20,14 +20,15 @@ from dataclasses import replace
 from operator import length_hint
 from typing import IO
 
-from impasto.engines.child import end, environment, last_words
+from impasto.engines.child import end, last_words
 from impasto.engines.cluster import Setup
 from impasto.engines.member import Leaving, Message, Order, unpack
 from impasto.errors import EngineLost, RequestError, RunFailed
 from impasto.keys import to_json
 from impasto.records import Chunk, Done, Failed, Noted, Outcome, Progress, Task
+from impasto.rights import limited
 from impasto.runtimes.cpu import usable_cores
-from impasto.surroundings import SECRETS, RayCluster
+from impasto.surroundings import SECRETS, RayCluster, inherited
 
 _CORES_PER_WORKER = 8
 """One process feeds about this many cores before its decoder and encoder threads bind."""
@@ -155,7 +156,7 @@ class _Cluster:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=environment(hidden),
+            env=inherited(hidden),
             # Ctrl-C is for this process, which lets the workers finish what they have begun.
             start_new_session=True,
         )
@@ -171,7 +172,7 @@ class _Cluster:
             seat = next(iter(self.free))
             del self.free[seat]
             self.having[seat] = chunk
-            self._write(b"give %d %s" % (seat, to_json(Order(task, chunk))))
+            self._write(b"give %d %s" % (seat, to_json(Order(limited(task, chunk), chunk))))
         return True
 
     def want(self, workers: int) -> None:

@@ -11,6 +11,7 @@ import sys
 
 from impasto.errors import ImpastoError, RequestError
 from impasto.runtimes import onnx_file
+from impasto.surroundings import inherited
 
 _SIDE = 64
 _TIMEOUT_S = 120.0
@@ -31,7 +32,12 @@ def rehearse(model: bytes, *, timeout_s: float = _TIMEOUT_S) -> None:
     command = [sys.executable, "-P", "-c", f"from {__name__} import main; main()"]
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and code
-            command, input=model, capture_output=True, timeout=timeout_s, check=False
+            command,
+            input=model,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+            env=inherited(),
         )
     except subprocess.TimeoutExpired as error:
         raise RequestError(
