@@ -269,7 +269,8 @@ def test_keys_are_made_and_changed_from_the_command_line(
 ) -> None:
     assert main(["keys", "new"]) == 0
     new = capsys.readouterr().out.strip()
-    assert len(read_keys(new)) == 1
+    assert main(["keys", "new"]) == 0
+    assert len(read_keys(f"{new} {capsys.readouterr().out}")) == 2
     folder = tmp_path / "store"
     _open(folder, "old").put("a", b"1")
     config = tmp_path / "config.toml"

@@ -27,11 +27,11 @@ def _group(context: typer.Context) -> None:
 
 @app.command("new", cls=pages.Command)
 def new_key() -> int:
-    """Print a new random key with today as its id, to stand before the others."""
+    """Print a new random key with today in its id, to stand before the others."""
     from impasto.stores.sealing import KEY
 
-    today = dt.datetime.now(dt.UTC).date()
-    typer.echo(f"{today}:{base64.b64encode(secrets.token_bytes(KEY)).decode()}")
+    name = f"{dt.datetime.now(dt.UTC).date()}-{secrets.token_hex(2)}"  # several a day, too
+    typer.echo(f"{name}:{base64.b64encode(secrets.token_bytes(KEY)).decode()}")
     return 0
 
 
