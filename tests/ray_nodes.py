@@ -183,6 +183,8 @@ def autoscaling_head() -> Generator[Head]:
         str(scripts / "ray"), "start", "--head", f"--autoscaling-config={folder}/cluster.json",
         "--num-cpus=0", f"--port={port}", "--include-dashboard=true",
         "--dashboard-host=127.0.0.1", f"--dashboard-port={api}", "--disable-usage-stats",
+        # Without it a second cluster on this machine has no agent, and takes no job.
+        f"--dashboard-agent-listen-port={_free_port()}",
         f"--object-store-memory={_STORE_BYTES}", f"--temp-dir={folder}",
     ]  # fmt: skip
     fake = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
