@@ -99,6 +99,42 @@ def test_a_retried_run_is_followed_past_its_first_end(made: Made) -> None:
         assert list(events) == []
 
 
+@pytest.mark.parametrize("moment", ["before its state is read", "after it", "at the last event"])
+def test_no_run_ends_unheard_however_it_falls(
+    made: Made, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    run_id = submit(made).run_id
+    get, events = Runs.get, Runs.events
+    left = [True]
+
+    def ends() -> None:
+        if left:
+            left.pop()
+            tell(made, run_id, "state", state="succeeded")
+
+    def getting(self: Runs, asked: str) -> ServiceRun:
+        if moment == "before its state is read":
+            ends()
+        found = get(self, asked)
+        if moment == "after it":
+            ends()
+        return found
+
+    def reading(self: Runs, asked: str, **more: Any) -> Any:
+        found = events(self, asked, **more)
+        if moment == "at the last event" and not found:
+            ends()
+        return found
+
+    async def heard() -> list[str]:
+        followers = Followers(made.runs, every_s=0.01)
+        return [event.data["state"] async for event in followers.follow(run_id)]
+
+    monkeypatch.setattr(Runs, "get", getting)
+    monkeypatch.setattr(Runs, "events", reading)
+    assert asyncio.run(asyncio.wait_for(heard(), 20)) == ["queued", "succeeded"]
+
+
 def test_a_quiet_stream_is_kept_alive(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fastapi.routing, "_PING_INTERVAL", 0.05)
     run_id = submit(made).run_id

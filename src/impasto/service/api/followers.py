@@ -53,21 +53,28 @@ class Followers:
         """
         position = await run_in_threadpool(self._newest, run_id)
         with self._queue(run_id, position) as queue:  # first, so that nothing falls in between
-            past = True
-            while past:
-                events = await run_in_threadpool(self._runs.events, run_id, after=after)
-                for event in events:
+            again = True
+            while again:
+                # The state comes first: what ends the run after it is among the events then.
+                ended = (await run_in_threadpool(self._runs.get, run_id)).state not in OPEN
+                again = False
+                async for event in self._past(run_id, after):
                     yield event
-                    after = event.id
-                past = bool(events)
-            if (await run_in_threadpool(self._runs.get, run_id)).state not in OPEN:
-                return
+                    after, again = event.id, _ends(event)
+                if ended:
+                    return
             while (news := await queue.get()) is not None:
                 if news.id > after:
                     yield news
                     after = news.id
                     if _ends(news):
                         return
+
+    async def _past(self, run_id: str, after: int) -> AsyncGenerator[RunEvent]:
+        while events := await run_in_threadpool(self._runs.events, run_id, after=after):
+            for event in events:
+                yield event
+            after = events[-1].id
 
     def close(self) -> None:
         """End every stream."""
