@@ -62,6 +62,12 @@ def url(made: Made) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def nobody(made: Made, url: str) -> Iterator[httpx.Client]:
+    with made.at(url, None) as client:
+        yield client
+
+
 def routes_of(made: Made) -> set[tuple[str, str]]:
     return {
         (method, context.path)
@@ -96,10 +102,12 @@ def test_every_route_declares_what_it_asks_for(made: Made) -> None:
 
 @pytest.mark.parametrize("who", EVERYBODY)
 @pytest.mark.parametrize("route", LOWEST, ids=" ".join)
-def test_nobody_passes_but_who_may(made: Made, url: str, route: tuple[str, str], who: str) -> None:
+def test_nobody_passes_but_who_may(
+    made: Made, nobody: httpx.Client, route: tuple[str, str], who: str
+) -> None:
     method, template = route
     path = template.format(run_id="0" * 19, token_id="a" * 12, name="starry_night")
-    answer = httpx.request(method, url + path, headers=header_of(made, who), timeout=20)
+    answer = nobody.request(method, path, headers=header_of(made, who))
     lowest = LOWEST[route]
     if lowest is None:
         assert answer.status_code == 200
@@ -112,9 +120,9 @@ def test_nobody_passes_but_who_may(made: Made, url: str, route: tuple[str, str],
         assert answer.status_code in {200, 404, 422}
 
 
-def test_one_token_of_two_is_none(made: Made, url: str) -> None:
+def test_one_token_of_two_is_none(made: Made, nobody: httpx.Client) -> None:
     both = [("Authorization", "Bearer junk"), ("Authorization", f"Bearer {made.tokens['admin']}")]
-    assert httpx.get(f"{url}/v1/audit", headers=both).status_code == 401
+    assert nobody.get("/v1/audit", headers=both).status_code == 401
 
 
 def test_another_users_run_does_not_exist(tmp_path: Path) -> None:
