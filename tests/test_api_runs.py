@@ -219,7 +219,7 @@ def test_a_log_is_read_in_pages_of_any_size(made: Made, client: httpx.Client, li
     system = made.backend.service.system
     journal = Journal()
     journal.keep_in(system, "abc")
-    journal.say("one")
+    journal.say(f"one{made.backend.service.media.url}/")
     journal.flush()
     failed = Failed(2, "w", "two\x1b[2J")
     keep_attempt(system, "abc", failed, "printed", chunks=3)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from impasto.observe import logs
 from impasto.service.api.access import BackendDep, Reader, visible_run
+from impasto.service.api.backend import Backend
 from impasto.service.api.models import Absent, LogLine, LogPage
 from impasto.service.api.problems import documented
 from impasto.service.api.runs import RunId
@@ -49,10 +50,18 @@ def read_log(
         found, cursor = logs.read(system, run.plan_id, after=place.removeprefix(_RUN), limit=limit)
         lines, place = [LogLine.of(line) for line in found], f"{_RUN}{cursor}"
     if place.startswith(_RUN) and (len(lines) == limit or not ended):
-        return LogPage(lines=lines, next=place)
+        return LogPage(lines=_plain(backend, lines), next=place)
     number, line = _numbers(place)
     more, following = _printed(system, run_id, number, line, limit - len(lines))
-    return LogPage(lines=[*lines, *more], next=following)
+    return LogPage(lines=_plain(backend, [*lines, *more]), next=following)
+
+
+def _plain(backend: Backend, lines: list[LogLine]) -> list[LogLine]:
+    """The lines with paths as users know them: where the stores are is not their matter."""
+    media, system = backend.service.media.url, backend.service.system.url
+    for line in lines:
+        line.text = line.text.replace(f"{media}/", "").replace(f"{system}/", "")
+    return lines
 
 
 def _numbers(place: str) -> tuple[int, int]:
