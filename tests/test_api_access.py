@@ -34,6 +34,8 @@ LOWEST: dict[tuple[str, str], str | None] = {
     ("POST", "/v1/runs/{run_id}/cancel"): "submitter",
     ("POST", "/v1/runs/{run_id}/retry"): "submitter",
     ("POST", "/v1/uploads"): "submitter",
+    ("GET", "/v1/uploads"): "submitter",
+    ("DELETE", "/v1/uploads"): "submitter",
     ("POST", "/v1/events"): "submitter",
     ("POST", "/events"): "submitter",
     ("OPTIONS", "/v1/events"): "submitter",
@@ -182,6 +184,8 @@ def test_an_upload_is_its_users_alone(tmp_path: Path) -> None:
             own = client.post("/v1/runs", json={"source": path, "style": "starry_night"})
             assert own.status_code == 202
         with made.at(url, "other") as client:
+            assert client.get("/v1/uploads").json() == {"files": []}
+            assert client.delete("/v1/uploads", params={"path": path}).status_code == 404
             for asked in (
                 {"source": path},
                 {"source": path.replace("uploads", "Uploads")},

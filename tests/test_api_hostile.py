@@ -332,8 +332,17 @@ def test_uploads_of_one_user_have_a_limit_together(made: Made, url: str) -> None
                         content=MP4 + bytes(UPLOAD_BYTES - 1000 - n)).status_code
             for n in range(3)
         ]  # fmt: skip
-    assert codes == [201, 201, 413]
-    assert len(uploaded(made, "hoarder")) == 2
+        assert codes == [201, 201, 413]
+        files = client.get("/v1/uploads").json()["files"]
+        assert [file["path"] for file in files] == uploaded(made, "hoarder")
+        for path in ("in/a.mp4", "uploads/hoarder/../../in/a.mp4", "uploads/hoarder/x"):
+            assert client.delete("/v1/uploads", params={"path": path}).status_code in {404, 422}
+        removed = client.delete("/v1/uploads", params={"path": files[0]["path"]})
+        assert removed.status_code == 204
+        again = client.post("/v1/uploads", params={"name": "2.mp4"},
+                            content=MP4 + bytes(UPLOAD_BYTES - 1000 - 2))  # fmt: skip
+        assert again.status_code == 201
+    assert made.backend.service.media.exists("in/a.mp4")
 
 
 # --- headers, logs, hosts

@@ -297,6 +297,20 @@ class Upload(BaseModel):
     sha256: str
 
 
+class StoredFile(BaseModel):
+    """A file under a user's own prefix of the media store."""
+
+    path: str
+    bytes: int
+    modified_at: Seconds
+
+
+class StoredList(BaseModel):
+    """A user's own files, by path."""
+
+    files: list[StoredFile]
+
+
 class NodeStatus(BaseModel):
     """A machine or process that the engine holds now."""
 

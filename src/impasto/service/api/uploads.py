@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from impasto.errors import LimitExceeded
+from impasto.errors import LimitExceeded, NotFound
 from impasto.service.api.access import BackendDep, Uploader
 from impasto.service.api.backend import Backend
-from impasto.service.api.models import Upload
+from impasto.service.api.models import MediaPath, StoredFile, StoredList, Upload
 from impasto.service.api.paths import home_of
 from impasto.service.api.problems import documented
 from impasto.service.submissions import check_path
@@ -80,6 +80,33 @@ async def upload(
     if not new:
         response.status_code = 200
     return Upload(path=path, bytes=taken, type=kind, sha256=sha256)
+
+
+@router.get(PATH, summary="List uploads")
+def list_uploads(who: Uploader, backend: BackendDep) -> StoredList:
+    """What lies under your own prefix of the media store: uploads, and what was painted of them."""
+    found = backend.service.media.list(home_of(who.user).rstrip("/"))
+    files = [
+        StoredFile(path=each.key, bytes=each.bytes, modified_at=each.modified.timestamp())
+        for each in found
+    ]
+    return StoredList(files=sorted(files, key=lambda file: file.path))
+
+
+@router.delete(PATH, status_code=204, summary="Remove an upload", responses=documented(404))
+def remove_upload(
+    request: Request,
+    who: Uploader,
+    backend: BackendDep,
+    path: Annotated[MediaPath, Query()],
+) -> Response:
+    """Remove a file under your own prefix; a run that still waits for it will fail."""
+    request.state.subject = path
+    media = backend.service.media
+    if not path.startswith(home_of(who.user)) or not media.exists(path):
+        raise NotFound(f"there is no {path!r} among your uploads")
+    media.delete(path)
+    return Response(status_code=204)
 
 
 def media_type(head: bytes) -> str:
