@@ -10,15 +10,17 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from api_service import Clock
+from api_service import Clock, make_service, served
 from impasto.errors import RequestError
 from impasto.service.oidc import Oidc, OidcRefused, OidcUnreachable, read_oidc
 from impasto.service.roles import Principal
@@ -280,3 +282,28 @@ def test_a_closed_port_is_unreachable(issuer: Issuer) -> None:
 def test_settings_that_are_not_safe_are_refused(table: dict[str, Any], said: str) -> None:
     with pytest.raises(RequestError, match=said):
         read_oidc(table)
+
+
+def test_the_api_lets_in_whom_the_provider_vouches_for(issuer: Issuer, tmp_path: Path) -> None:
+    made = make_service(tmp_path, oidc=oidc_of(issuer))
+    with served(made.app) as url, made.at(url, None) as client:
+
+        def ask(token: str, path: str = "/v1/runs") -> httpx.Response:
+            return client.get(path, headers={"Authorization": f"Bearer {token}"})
+
+        assert ask(issuer.sign()).status_code == 200
+        assert ask(issuer.sign(), "/metrics").status_code == 403
+        assert ask(issuer.sign(roles=["ops"]), "/metrics").status_code == 200
+        assert ask(made.tokens["viewer"]).status_code == 200  # our own go on beside it
+        refused = ask(issuer.sign(exp=_now(-3600)))
+        assert refused.status_code == 401
+        assert "expired" not in refused.text  # why is for the log
+        asked = {"source": "in/a.mp4", "style": "starry_night"}
+        bearer = {"Authorization": f"Bearer {issuer.sign()}"}
+        run_id = client.post("/v1/runs", json=asked, headers=bearer).json()["run_id"]
+        assert made.runs.get(run_id).user == "oidc:alice"
+        assert ask(issuer.sign(sub="bob"), f"/v1/runs/{run_id}").status_code == 404
+        issuer.hangs, issuer.keys = True, {}
+        away = ask(issuer.sign(kid="new"))
+        assert away.status_code == 503
+        assert away.headers["Retry-After"] == "10"
