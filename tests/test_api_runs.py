@@ -16,6 +16,7 @@ from impasto.observe.logs import keep_attempt
 from impasto.records import Failed
 from impasto.service.api.models import RunOptions
 from impasto.service.api.reference import updated
+from impasto.service.job import Order, make
 from impasto.service.limits import Quota
 from impasto.service.runs import change, record
 from impasto.service.submissions import OPTIONS
@@ -337,3 +338,18 @@ def test_the_page_on_the_api_is_up_to_date() -> None:
     page = Path(__file__).parent.parent / "docs" / "api.md"
     text = page.read_text(encoding="utf-8")
     assert text == updated(text), "write it anew: make docs"
+
+
+def test_an_error_names_paths_as_users_know_them(made: Made, tmp_path: Path) -> None:
+    service = made.backend.service
+    service.media.put("in/a.mp4", b"no video")
+    order = Order(
+        media=service.media.url, system=service.system.url, source="in/a.mp4",
+        style="starry_night", model=None, target=None, options={}, engine="inline", workers=None,
+        ours=False,
+    )  # fmt: skip
+    ending = make(order, service.core, lambda _: None)
+    assert ending.kind == "refused"
+    assert ending.error is not None
+    assert ending.error.startswith("'in/a.mp4' is not a video")
+    assert str(tmp_path) not in ending.error

@@ -177,17 +177,17 @@ def make(order: Order, settings: Settings, tell: Callable[[Said], None]) -> Endi
     try:
         report = _make(order, settings, _Teller(tell).hear)
     except RequestError as error:
-        return Ending("refused", _line(error))
+        return Ending("refused", _line(error, order))
     except (Interrupted, KeyboardInterrupt):
         return Ending("interrupted")
     except ImpastoError as error:
-        return Ending("failed", _line(error))
+        return Ending("failed", _line(error, order))
     except MemoryError:
         traceback.print_exc()
         return Ending("failed", "the run needs more memory than one is given here")
     except Exception as error:  # noqa: BLE001 - a surprise is this run's end and not the service's
         traceback.print_exc()
-        return Ending("failed", f"{type(error).__name__}: {_line(error)}")
+        return Ending("failed", f"{type(error).__name__}: {_line(error, order)}")
     return Ending("succeeded", report=_as_json(order, report))
 
 
@@ -287,8 +287,10 @@ def _as_json(order: Order, report: Report) -> dict[str, Any]:
     return {**plain, "source": order.source, "target": target}
 
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:_MAX_LINE]
+def _line(error: BaseException, order: Order) -> str:
+    """One line of it, with paths as users know them: where the store is is not their matter."""
+    root = place_of(order.media, "").rstrip("/")
+    return " ".join(str(error).split()).replace(f"{root}/", "")[:_MAX_LINE]
 
 
 def restrain(limits: JobLimits) -> None:
