@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -193,6 +193,19 @@ def test_a_retry_is_a_new_generation_that_the_old_one_can_not_settle(runs: Runs)
     assert runs.get(run_id).state == "queued"
     (again,) = queue.take(1)
     assert again == Handed(run_id, handed.generation + 1)
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("failed", "plan"), ("refused", None)])
+def test_a_retry_after_a_refusal_takes_no_target_for_its_own(
+    runs: Runs, kind: Literal["failed", "refused"], kept: str | None
+) -> None:
+    queue = _joined(runs, "p")
+    run_id = _submit(runs)
+    (handed,) = queue.take(1)
+    queue.begin(handed, 1)
+    queue.tell(handed, "plan", {}, plan_id="plan")
+    queue.settle(handed, Ended(kind, "in/a.mp4 exists"))
+    assert runs.retry(run_id).plan_id == kept
 
 
 def test_what_a_dead_process_had_is_adopted_by_one_other(runs: Runs) -> None:

@@ -247,6 +247,8 @@ class Runs:
             change(
                 connection, run_id, state="queued", attempts=0, error=None, finished_at=None,
                 cancelling=False, generation=run.generation + 1,
+                # It was refused, maybe for a target that is somebody else's: it looks again.
+                plan_id=None if run.state == "failed" else run.plan_id,
             )  # fmt: skip
             record(connection, run_id, now, "state", {"state": "queued"})
             return as_run(_one(connection, run_id))
