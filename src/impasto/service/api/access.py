@@ -24,8 +24,8 @@ bearer = HTTPBearer(
 _PAUSE_S = "10"
 
 
-def backend_of(request: Request) -> Backend:
-    """What the application was made with."""
+async def backend_of(request: Request) -> Backend:
+    """What the application was made with; not worth a thread."""
     backend: Backend = request.app.state.backend
     return backend
 
