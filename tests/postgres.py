@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -34,9 +35,32 @@ def _as_nobody(command: list[str], owner: Path) -> list[str]:
     return ["setpriv", "--reuid", "nobody", "--clear-groups", *command]
 
 
+class Server:
+    """A server that can be stopped, as for its own update, and started again."""
+
+    def __init__(self, binaries: Path, data: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        self.url = f"postgresql://impasto@127.0.0.1:{self._port}/postgres"
+        self._log = data.parent / "log"
+        command = [str(binaries / "postgres"), "-D", str(data), "-p", str(self._port), "-k",
+                   str(data), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]  # fmt: skip
+        self._command = _as_nobody(command, data)
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd="/")
+        _wait(self._port, self._process)
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGINT)  # without waiting for who is connected
+        self._process.wait()
+
+
 @contextmanager
-def postgres() -> Generator[str]:
-    """Yield the URL of a database that nobody else uses; skips the test where no server is."""
+def postgres_server() -> Generator[Server]:
+    """Yield a server of one's own; skips the test where none is installed."""
     binaries = _binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL: install Debian's postgresql")
@@ -46,27 +70,23 @@ def postgres() -> Generator[str]:
     with tempfile.TemporaryDirectory(prefix="impasto-postgres-") as name:
         data = Path(name) / "data"
         data.mkdir()
-        yield from _serving(binaries, data)
+        initdb = [str(binaries / "initdb"), "-D", str(data), "-U", "impasto", "--auth=trust", "-N"]
+        made = subprocess.run(
+            _as_nobody(initdb, data), capture_output=True, text=True, check=False, cwd="/"
+        )
+        assert made.returncode == 0, made.stderr
+        server = Server(binaries, data)
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
-def _serving(binaries: Path, data: Path) -> Generator[str]:
-    initdb = [str(binaries / "initdb"), "-D", str(data), "-U", "impasto", "--auth=trust", "-N"]
-    made = subprocess.run(
-        _as_nobody(initdb, data), capture_output=True, text=True, check=False, cwd="/"
-    )
-    assert made.returncode == 0, made.stderr
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-k", str(data),
-               "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]  # fmt: skip
-    with (data.parent / "log").open("wb") as log:
-        server = subprocess.Popen(_as_nobody(command, data), stdout=log, stderr=log, cwd="/")
-    try:
-        _wait(port, server)
-        yield f"postgresql://impasto@127.0.0.1:{port}/postgres"
-    finally:
-        server.terminate()
-        server.wait()
+@contextmanager
+def postgres() -> Generator[str]:
+    """Yield the URL of a database that nobody else uses; skips the test where no server is."""
+    with postgres_server() as server:
+        yield server.url
 
 
 def _wait(port: int, server: subprocess.Popen[bytes]) -> None:

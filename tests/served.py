@@ -7,11 +7,12 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -61,6 +62,8 @@ class Served:
     name: str = "service"
     _url: str = ""
     _process: subprocess.Popen[str] | None = None
+    _ear: threading.Thread | None = None
+    _up: threading.Event = field(default_factory=threading.Event)
     _lines: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -89,15 +92,26 @@ class Served:
             text=True,
             env={**os.environ, **self.environ},
         )  # fmt: skip
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
+        self._up.clear()
+        self._ear = threading.Thread(target=self._listen, args=(self._process.stderr,), daemon=True)
+        self._ear.start()
+        assert self._up.wait(PATIENCE_S)
+        if self._process.poll() is not None:
+            raise AssertionError(f"it does not start: {self.said}")
+        return self
+
+    def _listen(self, stderr: IO[str]) -> None:
+        """Hear it to its end, for whoever is not heard stands still at a full pipe."""
+        for line in stderr:
             self._lines.append(line)
             if found := re.match("admin token: (.+)", line):
                 self.token = found[1]
             if found := re.match("serving on (.+)", line):
                 self._url = found[1]
-                return self
-        raise AssertionError(f"it does not start: {''.join(self._lines)}")
+                self._up.set()
+        if self._process is not None:
+            self._process.wait()
+        self._up.set()
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -112,10 +126,12 @@ class Served:
         if process is None:
             return 0
         process.send_signal(number)
+        assert self._ear is not None
         assert process.stderr is not None
-        self._lines += process.stderr.readlines()
+        code = process.wait(PATIENCE_S)
+        self._ear.join()
         process.stderr.close()
-        return process.wait(PATIENCE_S)
+        return code
 
     @property
     def pid(self) -> int:
@@ -124,7 +140,7 @@ class Served:
 
     @property
     def said(self) -> str:
-        """What it has said on standard error until it was started or ended last."""
+        """What it has said on standard error."""
         return "".join(self._lines)
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:

@@ -16,7 +16,7 @@ import pytest
 
 from impasto.run import score
 from painting import settings_in
-from postgres import postgres
+from postgres import postgres, postgres_server
 from served import PLAIN, Served, wait_for
 
 _RUNS = range(20, 30)
@@ -121,6 +121,26 @@ def test_two_services_on_postgresql_share_the_runs_of_one_that_dies(tmp_path: Pa
         finally:
             one.kill()
             other.kill()
+
+
+def test_while_the_database_is_away_nothing_is_accepted_and_nothing_is_lost(
+    tmp_path: Path,
+) -> None:
+    with postgres_server() as server:
+        service = Served(tmp_path, database=server.url, config='engine = "inline"\n').start()
+        try:
+            made = {crf: _submit(service, crf) for crf in (20, 21, 22)}
+            wait_for(lambda: service.run(made[20])["state"] == "running", every_s=0.02)
+            server.stop()
+            wait_for(lambda: service.ask("GET", "/ready").status_code == 503)
+            refused = service.ask("POST", "/v1/runs", json={"source": "in/a.mp4", "style": "udnie"})
+            assert refused.status_code == 503
+            assert service.ask("GET", "/health").status_code == 200
+            server.start()
+            _check([service], made, tmp_path / "undisturbed")
+            assert service.ask("GET", "/ready").status_code == 200
+        finally:
+            assert service.stop() == 0
 
 
 def test_a_service_that_is_told_to_stop_stops_its_runs_and_goes_on_at_the_next_start(
