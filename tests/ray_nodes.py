@@ -118,11 +118,15 @@ class Head:
     """With the token that it wants."""
 
     def processes(self) -> list[psutil.Process]:
-        """Everything that was started with it or by it."""
+        """Everything that was started with it or by it: it names the folder, or the address."""
+        port = self.address[self.address.rindex(":") :]
         return [
             process
             for process in psutil.process_iter(["cmdline"])
-            if any(str(self.folder) in word for word in process.info["cmdline"] or ())
+            if any(
+                str(self.folder) in word or word.endswith(port)
+                for word in process.info["cmdline"] or ()
+            )
         ]
 
     def nodes(self) -> int:
