@@ -25,7 +25,7 @@ class Submission:
     target: str | None = None
     """None: `<stem>.<style>.<ext>` beside the source."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Fields of `impasto.request.Options`, those that `settings.OPTIONS` lets users choose."""
+    """Fields of `impasto.request.Options`, those that `submissions.OPTIONS` lets users choose."""
     user: str
     origin: Origin = "api"
     priority: int = 0
