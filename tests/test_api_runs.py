@@ -346,7 +346,7 @@ def test_an_error_names_paths_as_users_know_them(made: Made, tmp_path: Path) -> 
     order = Order(
         media=service.media.url, system=service.system.url, source="in/a.mp4",
         style="starry_night", model=None, target=None, options={}, engine="inline", workers=None,
-        ours=False,
+        resumed=False,
     )  # fmt: skip
     ending = make(order, service.core, lambda _: None)
     assert ending.kind == "refused"

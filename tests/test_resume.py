@@ -387,6 +387,21 @@ def test_a_target_that_appears_meanwhile_is_not_overwritten(film: Path, tmp_path
     assert _left_over(tmp_path) == [target]
 
 
+def test_a_start_that_is_repeated_knows_the_target_that_it_has_published(
+    film: Path, undisturbed: bytes, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.mp4"
+    again = replace(_THREES, resumed=True)
+    for _ in range(2):
+        _paint(film, tmp_path, options=again)
+        assert target.read_bytes() == undisturbed
+    target.write_bytes(b"somebody else's")
+    with pytest.raises(RequestError, match="exists"):
+        _paint(film, tmp_path, options=again)
+    assert target.read_bytes() == b"somebody else's"
+    assert _left_over(tmp_path) == [target]
+
+
 @pytest.mark.parametrize("room", [3_000, 20_000])
 def test_no_room_is_said_in_one_line_and_leaves_nothing(
     room: int, film: Path, tmp_path: Path

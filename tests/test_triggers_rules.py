@@ -285,7 +285,7 @@ def test_the_job_learns_the_painting_and_paints_in_its_style(
     order = job.Order(
         media=site.media.url, system=str(site.media.url) + "-system", source="in/a.ts",
         style="in/style/monet.jpg", model=None, target=None, options={"quality": "fast"},
-        engine="inline", workers=None, ours=False,
+        engine="inline", workers=None, resumed=False,
     )  # fmt: skip
     core = Settings(user_styles=Path(site.media.url), system_store=order.system)
     job._make(order, core, lambda event: None)

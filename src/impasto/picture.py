@@ -68,7 +68,7 @@ def paint_picture(
     refuse_device(options)
     target = _target(request)
     clock = _Clock(on_event)
-    with publishing(target, force=options.force) as unfinished:
+    with publishing(target, force=options.force, resumed=options.resumed) as unfinished:
         with clock.stage("probe"):
             source, frame = read_still(request.source, settings.limits)
             width, height = _size(request, source, settings.limits)
@@ -127,7 +127,7 @@ def _target(request: Request) -> Place:
         target = request.source.with_name(f"{request.source.stem}.{request.scorer.name}{kind}")
     if target.suffix.lower() not in _ENCODERS:
         raise RequestError(f"a picture becomes a .png or .jpg file, got {str(target)!r}")
-    refuse(target, force=request.options.force)
+    refuse(target, force=request.options.force or request.options.resumed)
     refuse_source(target, request.source)
     return target
 

@@ -83,6 +83,9 @@ class Options:
     """Keep the segments of a finished run."""
     force: bool = False
     """Overwrite an existing target."""
+    resumed: bool = False
+    """An earlier start may have published the target: begin though there is one, and succeed at the
+    end if it is the same, byte for byte."""
 
     def around(self, surroundings: Surroundings) -> Surroundings:
         """The surroundings, with what these options say of the Ray cluster."""
@@ -226,7 +229,7 @@ def _target(request: Request, source: Source) -> tuple[Place, Codec, list[str]]:
                 break
         else:
             raise RequestError(f"no container holds {', '.join(problems)}")
-    refuse(target, force=request.options.force)
+    refuse(target, force=request.options.force or request.options.resumed)
     refuse_source(target, request.source)
     moved = target.suffix.lower() != request.source.suffix.lower() and request.target is None
     notes = [f"the target is a {target.suffix} file, which holds every stream"] if moved else []

@@ -161,7 +161,8 @@ def _run(
     _refuse_memory(engine, store.url, str(request.source))
     log = Story(on_event)
     if request.target is not None:
-        refuse(request.target, force=options.force)  # before the film is decoded
+        # Before the film is decoded.
+        refuse(request.target, force=options.force or options.resumed)
     with Stopping() as stopping, log.ending():
         with log.stage("probe"):
             probed = probe(request.source, settings.limits)
@@ -182,7 +183,9 @@ def _run(
         log.journal.say(f"{request.source} becomes {resolved.target}")
         log.journal.keep_in(store, run.id)
         scored = run.score(engine, stopping)
-        with publishing(resolved.target, force=resolved.force) as unfinished:
+        with publishing(
+            resolved.target, force=resolved.force, resumed=options.resumed
+        ) as unfinished:
             scored = run.join(unfinished, engine, scored, stopping)
             checks = run.verify(unfinished)
     report = run.report(engine, scored, checks, per_hour)

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import filecmp
 import os
 import shutil
 import sys
@@ -52,22 +53,24 @@ def refuse_source(target: File, *sources: File) -> None:
 
 
 @contextlib.contextmanager
-def publishing(target: File, *, force: bool) -> Generator[Path]:
+def publishing(target: File, *, force: bool, resumed: bool = False) -> Generator[Path]:
     """Give a name to write to, and turn what was written there into `target` at the end.
 
     After an error nothing is left; what a killed process left for the same target goes now. A
-    target in a store is written to a folder for temporary files, and uploaded at the end.
+    target in a store is written to a folder for temporary files, and uploaded at the end. Where the
+    very same bytes came to be at `target` in the meantime, they stay, and that is no error.
 
     Args:
         target: where the file goes.
         force: overwrite a file that is there already.
+        resumed: begin though there is a file, which may be what an earlier start has published.
 
     Raises:
         RequestError: as `refuse` does, now or at the end.
         RunFailed: the folder or the store is gone, or does not take it.
         OutOfSpace: there is no room for it.
     """
-    refuse(target, force=force)
+    refuse(target, force=force or resumed)
     if isinstance(target, Path):
         with _beside(target, force=force) as unfinished:
             yield unfinished
@@ -107,6 +110,8 @@ def _beside(target: Path, *, force: bool) -> Generator[Path]:
     unfinished = target.with_name(f"{mark}-{os.getpid()}.part")
     try:
         yield unfinished
+        if not force and target.is_file() and filecmp.cmp(target, unfinished, shallow=False):
+            return
         refuse(target, force=force)
         try:
             unfinished.replace(target)

@@ -80,7 +80,7 @@ class Carrier:
             options=run.options,
             engine=settings.engine or self._engine(settings.workers),
             workers=settings.workers,
-            ours=run.plan_id is not None,
+            resumed=run.plan_id is not None,
         )
 
     def _engine(self, workers: int | None) -> str:

@@ -68,8 +68,8 @@ class Order:
     options: dict[str, Any]
     engine: str
     workers: int | None
-    ours: bool
-    """An earlier start has found the target's name free: what is there now is this run's own."""
+    resumed: bool
+    """An earlier start may have published the target, and died before it said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +200,8 @@ def _make(order: Order, settings: Settings, hear: Callable[[Event], None]) -> Re
         workers=order.workers,
         work=order.system,
         keep=True,  # another run may be at work on the same segments: the service removes them
+        resumed=order.resumed,
     )
-    if order.ours:
-        options = replace(options, force=True)
     source = place_of(order.media, order.source)
     target = place_of(order.media, order.target, new=True) if order.target else None
     if order.model is not None:
