@@ -23,13 +23,12 @@ from impasto.cli.text import age, clean, unique_length
 from impasto.config import load_token
 from impasto.errors import Interrupted, RequestError, RunFailed
 from impasto.media.publish import publishing, refuse
-from impasto.observe.logs import Line
 from impasto.records import Chunk, Done, Event, Failed, Noted, Planned, Progress, Report, StageBegan
 from impasto.styles import name_of
-from impasto.train.paintings import is_painting
 
 if TYPE_CHECKING:
     from impasto.client import Server, ServerEvent
+    from impasto.observe.logs import Line
     from impasto.request import Options
 
 NO_SERVER = "none"
@@ -90,6 +89,8 @@ def stylize_there(
         RequestError, RunFailed: it ended otherwise.
         Interrupted: nobody wants to see it any more; it goes on there.
     """
+    from impasto.train.paintings import is_painting
+
     file = _local_path(source)
     here = file if file.is_file() else None
     goes_to = _local_target(here, target, name_of(style), force=options.force)
@@ -295,8 +296,10 @@ def show_there(url: str, run_id: str, *, json: bool) -> int:
     return 0
 
 
-def log_there(url: str, run_id: str, *, follow: bool) -> Iterator[Line]:
+def log_there(url: str, run_id: str, *, follow: bool) -> "Iterator[Line]":
     """Yield the log of a run of the service's."""
+    from impasto.observe.logs import Line
+
     with connected(url) as server:
         found = server.find(run_id)
         for line in server.logs(found, follow=follow):
