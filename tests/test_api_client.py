@@ -258,6 +258,9 @@ def test_runs_are_listed_shown_and_cancelled_there(
     assert made.runs.get(waiting).state == "cancelled"
     assert main(["runs", "cancel", waiting]) == 2
     assert main(["runs", "cancel", waiting, "--server", "none"]) == 2
+    assert main(["runs", "resume", waiting[:-1]]) == 0
+    assert made.runs.get(waiting).state == "queued"
+    assert main(["runs", "resume", run_id]) == 2
     assert main(["runs", "list", "--server", "none"]) == 0
     assert "no runs are kept" in capsys.readouterr().out
 

@@ -324,19 +324,21 @@ def test_a_file_url_is_a_path_and_a_foreign_one_is_refused() -> None:
             options.locate(url)
 
 
-def put_run(store: FakeStore, run_id: str, *, finished: bool, age_days: float = 0) -> None:
+def put_run(
+    store: FakeStore, run_id: str, *, finished: bool, age_days: float = 0, name: str = "in[red].mp4"
+) -> None:
     source = a_source(300)
     encode = Encode("h264", 18, "fast", 640, 360, "yuv420p", source.sample_aspect_ratio,
                     source.color, source.ledger.average_rate)  # fmt: skip
     spec = Spec("s", ScorerSpec("starry_night", "feed"), encode, 0, 300, 60, "auto")
     plan = Plan(spec, source, chunks(5), "bf16", None)
-    request = {"source": "in[red].mp4", "style": "starry_night", "target": None,
+    request = {"source": name, "style": "starry_night", "target": None,
                "options": {"strength": 0.5, "chunk_frames": 60}}  # fmt: skip
     objects = {"spec.json": spec, "plan.json": plan, "request.json": request}
     if finished:
         objects["report.json"] = a_report(run_id=run_id)
-    for name, record in objects.items():
-        store.put(f"runs/{run_id}/{name}", to_json(record), age_days)
+    for key, record in objects.items():
+        store.put(f"runs/{run_id}/{key}", to_json(record), age_days)
     for index in range(3):
         store.put(f"runs/{run_id}/segments/{index:06d}-ab.mkv", b"0" * 1000, age_days)
     failed = Failed(1, "w0", "killed", log="Traceback\n\x1b[31m[red]")
@@ -362,6 +364,18 @@ def test_runs_are_listed_with_their_state_the_latest_first(
     text = capsys.readouterr().out
     assert "3 of 5" in text
     assert "in[red].mp4" in text
+
+
+def test_a_long_source_takes_no_column_from_the_list(
+    store: FakeStore, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    put_run(store, "aaaa1111", finished=False, name=f"{'long ' * 20}.mp4")
+    assert main(["runs", "list"]) == 0
+    heading, row = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["run", "state", "chunks", "source", "style", "age", "size"]
+    assert "…" in row
+    assert row.rstrip().endswith("kB")
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(store: FakeStore, capsys: Captured) -> None:

@@ -21,6 +21,7 @@ from impasto.records import Done, Failed, Noted, Report, StageBegan
 from impasto.request import Options
 from impasto.run import score
 from impasto.stores import Store, open_store
+from impasto.story import Story
 from painting import PLAIN, model_in, settings_in
 
 _DONE = Done(3, "host/1", "", 2, 0.5, {"decode": 0.1, "score": 0.4}, (0.2, 0.2), "cpu")
@@ -65,6 +66,17 @@ def test_what_looks_like_a_secret_is_not_stored(text: str, stays: list[str]) -> 
     assert "***" in clean
     for part in stays:
         assert part in clean
+
+
+def test_a_run_that_is_stopped_at_once_says_so_without_a_traceback(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    story = Story(lambda _event: None)
+    story.journal.keep_in(store, "aaaa")
+    with pytest.raises(KeyboardInterrupt), story.ending():
+        raise KeyboardInterrupt
+    assert [line.text for line in logs.lines(store, "aaaa")] == [
+        "stopped at once; what was done is kept"
+    ]
 
 
 @pytest.mark.parametrize(

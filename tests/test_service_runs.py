@@ -323,6 +323,8 @@ def test_a_database_that_is_none_is_one_line(tmp_path: Path) -> None:
         Database(sqlite_url(tmp_path / "service.db"))
     with pytest.raises(RequestError, match="sqlite:///PATH or postgresql://"):
         Database("mysql://root@localhost/impasto")
+    with pytest.raises(RequestError, match=r"got 'service\.db'"):
+        Database("service.db")
 
 
 def test_what_sqlite_has_accepted_is_on_disk(tmp_path: Path) -> None:

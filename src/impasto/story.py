@@ -46,6 +46,9 @@ class Story:
         """Let the run's log say how it ended."""
         try:
             yield
+        except KeyboardInterrupt:
+            self.journal.end("stopped at once; what was done is kept", level="warning")
+            raise
         except BaseException as error:
             if not isinstance(error, ImpastoError):
                 self.journal.say(traceback.format_exc(), level="error")

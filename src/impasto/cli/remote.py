@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from impasto.cli import summary
@@ -251,12 +250,9 @@ def list_there(url: str, *, json: bool) -> int:
     if json:
         summary.print_json({"runs": rows})
         return 0
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="heading")
+    table = summary.listing("run", "state", "frames", "source", "style", "user", "age",
+                            elastic={"source", "style", "user"})  # fmt: skip
     shown = unique_length([row["run_id"] for row in rows])
-    # Long names give way: an id that is cut short can't be given to another command.
-    least = {"run": shown, "state": len("succeeded"), "frames": 12, "age": 4}
-    for heading in ("run", "state", "frames", "source", "style", "user", "age"):
-        table.add_column(heading, overflow="ellipsis", no_wrap=True, min_width=least.get(heading))
     now = time.time()
     for row in rows:
         done = row["progress"]
@@ -264,8 +260,8 @@ def list_there(url: str, *, json: bool) -> int:
             clean(row["run_id"][:shown]),
             Text(clean(row["state"]), style=_COLORS.get(row["state"], "")),
             f"{done['frames_done']} of {done['frames_total']}",
-            Text(clean(PurePosixPath(row["source"]).name)), Text(clean(_scorer(row))),
-            Text(clean(row["user"])), age(now - row["created_at"]),
+            summary.shortened(PurePosixPath(row["source"]).name), summary.shortened(_scorer(row)),
+            summary.shortened(row["user"]), age(now - row["created_at"]),
         )  # fmt: skip
     if rows:
         summary.show(out(), table)
@@ -315,6 +311,17 @@ def cancel_there(url: str, run_id: str, *, json: bool) -> int:
     else:
         word = "is being cancelled" if run["cancelling"] else f"is {run['state']}"
         summary.say(out(), f"run {clean(run['run_id'])} {word}")
+    return 0
+
+
+def resume_there(url: str, run_id: str, *, json: bool, quiet: bool) -> int:
+    """Have the service go on with a run that ended badly."""
+    with connected(url) as server:
+        run = server.retry(server.find(run_id))
+    if json:
+        summary.print_json(run)
+    elif not quiet:
+        summary.say(out(), f"run {clean(run['run_id'])} is {run['state']}")
     return 0
 
 

@@ -179,20 +179,19 @@ def list_runs(work: Work = None, server: ServerOption = None, json: Json = False
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="heading")
-    shown = unique_length([row["run_id"] for row in rows])
     # Long names give way: an id that is cut short can't be given to `runs resume`.
-    least = {"run": shown, "state": len("unfinished"), "chunks": 8, "age": 4, "size": 8}
-    for heading in ("run", "state", "chunks", "source", "style", "age", "size"):
-        table.add_column(heading, overflow="ellipsis", no_wrap=True, min_width=least.get(heading))
+    table = summary.listing("run", "state", "chunks", "source", "style", "age", "size",
+                            elastic={"source", "style"})  # fmt: skip
+    shown = unique_length([row["run_id"] for row in rows])
     now = datetime.now(UTC)
     styles = {"done": "good", "failed": "bad", "unfinished": "warn"}
     for row in rows:
         age_s = (now - datetime.fromisoformat(row["modified"])).total_seconds()
         table.add_row(
             clean(row["run_id"][:shown]), Text(row["state"], style=styles[row["state"]]),
-            f"{row['finished_chunks']} of {row['chunks']}", Text(clean(Path(row["source"]).name)),
-            Text(clean(Path(row["scorer"]).name)), age(age_s), size(row["bytes"]),
+            f"{row['finished_chunks']} of {row['chunks']}",
+            summary.shortened(Path(row["source"]).name),
+            summary.shortened(Path(row["scorer"]).name), age(age_s), size(row["bytes"]),
         )  # fmt: skip
     return table
 
@@ -292,10 +291,19 @@ def cancel_run(run_id: RunId, server: ServerOption = None, json: Json = False) -
 
 
 @app.command("resume", cls=pages.Command)
-def resume(run_id: RunId, work: Work = None, json: Json = False, quiet: Quiet = False) -> int:
+def resume(
+    run_id: RunId,
+    *,
+    work: Work = None,
+    server: ServerOption = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
     """Go on with a run that was interrupted or failed."""
     from impasto.request import Options
 
+    if (url := server_of(server)) is not None:
+        return remote.resume_there(url, run_id, json=json, quiet=quiet)
     store = _open(work)
     run = _one(store, run_id)
     report = _read(store, run, "report.json", Report)

@@ -1,7 +1,7 @@
 """Results for people: what a run did, what verify found, what a source is."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,23 @@ def grid() -> Table:
     table.add_column(style="soft", no_wrap=True)
     table.add_column(overflow="fold")
     return table
+
+
+def listing(*columns: str, elastic: Collection[str]) -> Table:
+    """A table of rows under headings; where it is too wide the `elastic` columns alone give way.
+
+    What goes into those is to be wrapped by `shortened`.
+    """
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="heading")
+    for heading in columns:
+        # Rich narrows columns that may wrap before those that may not.
+        table.add_column(heading, no_wrap=heading not in elastic)
+    return table
+
+
+def shortened(text: str) -> Text:
+    """A cell on one line, which ends in an ellipsis where it has no room."""
+    return Text(clean(text), no_wrap=True, overflow="ellipsis")
 
 
 def show(console: Console, table: Table) -> None:

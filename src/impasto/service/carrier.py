@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 _TOLD = {"stage": str, "plan_id": str, "frames_total": int, "frames_done": int, "losses": int}
 """What a run's process may change of its row: it has opened a stranger's file."""
 
+_STATES = {"refused": "failed", "failed": "set_aside"}
+"""What a run's state is called where the kind of its last attempt's end has another name."""
+
 
 class Carrier:
     """Makes attempts at runs; from many threads.
@@ -51,7 +54,7 @@ class Carrier:
         if run is None:
             return None
         if number == 1 and run.attempts == 0:
-            log.info("run %s of %s begins", run.run_id, run.user)
+            log.info("run %s of %s begins: %r", run.run_id, run.user, run.source)
 
         def hear(said: Said) -> None:
             columns = {
@@ -127,7 +130,9 @@ class Carrier:
         if ended.kind == "succeeded":
             self._forget_segments(handed.run_id)
         self._queue.settle(handed, ended)
-        log.info("run %s has ended: %s", handed.run_id, ended.kind)
+        state = _STATES.get(ended.kind, ended.kind)
+        why = f": {ended.error}" if ended.error else ""
+        log.info("run %s has ended: %s%s", handed.run_id, state, why)
         self.on_settled()
 
     def _forget_segments(self, run_id: str) -> None:

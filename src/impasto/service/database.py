@@ -237,7 +237,8 @@ def _engine(url: str) -> sa.Engine:
         return _sqlite(url)
     if scheme not in {"postgresql", "postgresql+psycopg"}:
         raise RequestError(
-            f"--database must be sqlite:///PATH or postgresql://USER@HOST/NAME, got {scheme}://…"
+            "--database must be sqlite:///PATH or postgresql://USER@HOST/NAME, got "
+            + (f"{scheme}://…" if scheme else repr(url))
         )
     _, _, rest = url.partition("://")
     return sa.create_engine(f"postgresql+psycopg://{rest}", pool_size=8, pool_pre_ping=True)

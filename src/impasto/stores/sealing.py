@@ -54,8 +54,7 @@ def read_keys(text: str) -> dict[str, bytes]:
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,16}", name) or len(key) != KEY or name in keys:
             raise RequestError(
                 f"key {len(keys) + 1} for sealing must read id:BASE64 of {KEY} bytes, with an id "
-                "of its own of 1 to 16 letters, digits, _, . and -; openssl rand -base64 32 makes "
-                "one"
+                "of its own of 1 to 16 letters, digits, _, . and -; impasto keys new makes one"
             )
         keys[name] = key
     if not keys:
@@ -96,7 +95,7 @@ class Seal:
 
     def __init__(self, header: bytes, place: str, keys: Mapping[str, bytes]) -> None:
         if len(header) != HEADER or not header.startswith(_MAGIC):
-            raise RunFailed(f"{place!r} is not sealed, or was damaged in the store; remove it")
+            raise RunFailed(f"{place!r} is not sealed, or was damaged in the store; move it away")
         self.header, self._place = header, place
         self.key_id = key_id(header)
         if self.key_id not in keys:
