@@ -76,6 +76,9 @@ def serve(
             carrying.start(alone=alone)
         parts.start(port)
         host, number = port.getsockname()[:2]
+        say(f"media in {service.media.url}, all else in {service.system.url}")
+        for table in settings.watch:
+            say(f"watching {service.media.url}/{table['prefix']}")
         say(f"serving on http{'s' if settings.certificate else ''}://{host}:{number}")
         told.wait()
         say("stopping; what is under way goes on at the next start")
