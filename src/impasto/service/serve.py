@@ -64,9 +64,7 @@ def serve(
     Raises:
         RequestError: a wrong setting, a store or a port that can't be had.
     """
-    told = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told.set())
+    told = _hear_signals()
     database = Database(settings.database or sqlite_url(_default_database()))
     with _alone(database) as alone, _listening(settings.host, settings.port) as port:
         service = _open(settings, core, database)
@@ -80,7 +78,7 @@ def serve(
         for table in settings.watch:
             say(f"watching {service.media.url}/{table['prefix']}")
         say(f"serving on http{'s' if settings.certificate else ''}://{host}:{number}")
-        told.wait()
+        told.recv(1)
         say("stopping; what is under way goes on at the next start")
         parts.stop()
         if carrying is not None:
@@ -88,6 +86,20 @@ def serve(
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(0)
+
+
+def _hear_signals() -> socket.socket:
+    """A socket that has something to read once SIGTERM or SIGINT came.
+
+    An event that a handler sets would not do: the system may give the signal to another thread, and
+    a main thread that waits without an end then never gets to run the handler.
+    """
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(told.detach(), warn_on_full_buffer=False)
+    return heard
 
 
 def _default_database() -> Path:
