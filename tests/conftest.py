@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,12 @@ import hostile_media
 import media_maker
 import media_table
 import servers
+
+
+def pytest_sessionstart() -> None:
+    """Hear Ctrl-C, and so do the processes that tests start: a shell's background jobs don't."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,16 @@ class Head:
     def nodes(self) -> int:
         """How many there are beside it."""
         raylets = [one for one in self.processes() if one.name() == "raylet"]
-        return len(raylets) - 1
+        pids = {one.pid for one in raylets}
+        # One that has just forked a worker is seen twice.
+        return sum(parent not in pids for parent in map(_parent, raylets)) - 1
+
+
+def _parent(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:
+        return None
 
 
 @contextmanager

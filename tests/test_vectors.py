@@ -413,7 +413,7 @@ def test_a_blend_paints_a_video_that_is_named_after_it(
     blend = {"a": 0.7, "b": 0.3}
     report = stylize(source, style=blend, options=options, settings=settings)
     assert report.verified
-    assert Path(report.target).name == "clip.a70_b30.mp4"
+    assert Path(report.target).name == "clip.a70_b30.0s-0.2s.mp4"
     (kept,) = (tmp_path / "store" / "runs").glob("*/request.json")
     assert json.loads(kept.read_bytes())["style"] == blend
     other = stylize(source, style={"a": 0.6, "b": 0.4}, options=options, settings=settings)
