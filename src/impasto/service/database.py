@@ -29,6 +29,8 @@ Identity = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 """Type of a primary key that counts up; SQLite counts only in INTEGER."""
 
 _BUSY_TIMEOUT_S = 30.0
+_THREADS = 40
+"""That the web server answers in, each with a connection: to open one costs more than to use it."""
 _LOCK = 0x1A9A570  # of the advisory locks that PostgreSQL knows, ours
 
 
@@ -250,7 +252,7 @@ def _sqlite(url: str) -> sa.Engine:
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
         connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},
-        pool_size=8,
+        pool_size=_THREADS,
     )
 
     @sa.event.listens_for(engine, "connect")

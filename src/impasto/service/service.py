@@ -1,7 +1,10 @@
 """What the parts of a service share: its stores, its database, its runs."""
 
 import dataclasses
+import time
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from impasto.errors import RequestError
 from impasto.records import Settings
@@ -12,6 +15,9 @@ from impasto.service.settings import ServeSettings
 from impasto.service.submissions import check
 from impasto.stores import Store
 from impasto.train.paintings import is_painting
+
+_STYLES_S = 2.0
+"""How long a style that was found is taken to be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +58,22 @@ class Service:
             raise RequestError(f"there is no {path!r} in the media store") from None
 
     def _check_style(self, submission: Submission) -> None:
-        from impasto.styles import read_style
-
         if isinstance(submission.style, str) and is_painting(submission.style):
             self._size(submission.style)
             return
         names = [submission.style] if isinstance(submission.style, str) else submission.style or ()
         for name in names:
-            read_style(name, user_styles=self.core.user_styles)
+            _find(name, self.core.user_styles, int(time.monotonic() / _STYLES_S))
+
+
+@lru_cache(maxsize=64)
+def _find(name: str, user_styles: Path, _period: int) -> None:
+    """See that there is a style of that name; remembered within a period, for each costs a look
+    into every style's folder.
+
+    Raises:
+        RequestError: there is none, which is not remembered.
+    """
+    from impasto.styles import read_style
+
+    read_style(name, user_styles=user_styles)
