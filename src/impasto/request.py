@@ -272,7 +272,10 @@ def _aspect_problem(encode: Encode, target: Place) -> str | None:
     square = encode.sample_aspect_ratio == 1 or encode.codec not in {"vp9", "av1"}
     if square or target.suffix.lower() == ".mp4":
         return None
-    return f"{encode.codec} in {target.suffix} can't hold this shape of pixels; use .mp4, or h264 in .mkv"
+    return (
+        f"{encode.codec} in {target.suffix} can't hold this shape of pixels; use .mp4, or h264 in "
+        ".mkv"
+    )
 
 
 def target_size(source: Source, size: str) -> tuple[int, int]:
