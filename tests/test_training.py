@@ -23,11 +23,11 @@ from torch import Tensor  # noqa: E402
 from impasto.errors import Interrupted, RequestError  # noqa: E402 - after the skips above
 from impasto.nets.painter import SIZES, Painter, PainterConfig, plain_style  # noqa: E402
 from impasto.nets.perceptual import load_perceptual  # noqa: E402
-from impasto.records import TrainingStep  # noqa: E402
 from impasto.styles import find_style  # noqa: E402
 from impasto.train.config import Precision, TrainConfig, check  # noqa: E402
 from impasto.train.loop import Trainer, run  # noqa: E402
 from impasto.train.start import Start, begin_mixed, checkpoint  # noqa: E402
+from impasto.train.step import TrainingStep  # noqa: E402
 from impasto.train.studio import Listener  # noqa: E402
 from impasto.train.style import About, TrainedStyle, train_style  # noqa: E402
 from studio import (  # noqa: E402

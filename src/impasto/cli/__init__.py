@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from impasto.cli import estimate, keys, pages, runs, shell, styles, submit, video
+from impasto.cli import estimate, examine, keys, pages, runs, shell, styles, submit, video
 from impasto.cli.doctor import doctor
 from impasto.cli.serve import serve
 
@@ -51,6 +51,7 @@ def _root(
 
 
 video.register(app)
+examine.register(app)
 submit.register(app)
 estimate.register(app)
 app.add_typer(styles.app, name="styles")

@@ -13,8 +13,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from impasto.cli.look import glyphs
+from impasto.cli.look import err, glyphs
 from impasto.cli.text import clean, count, plural, size, span
+from impasto.errors import RunFailed
 from impasto.fleet import Cost
 from impasto.records import Check, Report, Source
 
@@ -294,3 +295,15 @@ def source_page(console: Console, name: str, source: Source) -> None:
     console.print()
     show(console, table)
     console.print()
+
+
+def not_right(target: str, found: Sequence[Check]) -> int:
+    """Say what is wrong with a target; returns the exit code."""
+    wrong = "; ".join(fault(check) for check in found if not check.ok)
+    complain(f"{clean(target)} is not what the source asks for: {wrong}")
+    return RunFailed.exit_code
+
+
+def complain(line: str) -> None:
+    """Print a line to standard error."""
+    err().print(Text(f"impasto: {line}"), soft_wrap=True)

@@ -9,6 +9,7 @@
     judge      style and content losses against the paintings
     motion     stillness, and the made-up motion behind it
     start      what a training begins with: shipped weights, a checkpoint, a smaller painter
+    step       one iteration, as it is told
     loop       iterations, looks at held-out photographs, checkpoints
     journal    losses.jsonl, curves.png, samples
     studio     all of these put together; figures for the card

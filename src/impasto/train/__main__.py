@@ -13,8 +13,8 @@ from pathlib import Path
 from impasto.config import load_settings
 from impasto.errors import ImpastoError
 from impasto.nets.perceptual import find_perceptual
-from impasto.records import TrainingStep
 from impasto.train.joint import RECIPE, Folders, read_recipe, train_jointly
+from impasto.train.step import TrainingStep
 from impasto.train.studio import Listener
 
 _TOLD_EVERY = 50

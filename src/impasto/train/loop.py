@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from impasto.errors import Interrupted, RequestError
 from impasto.nets.painter import Painter, plain_style
 from impasto.nets.texture import total_variation
-from impasto.records import TrainingStep
 from impasto.stopping import Stopping
 from impasto.train.config import Rhythm, TrainConfig
 from impasto.train.data import Photographs
 from impasto.train.journal import PREVIEW, Journal, write_whole
 from impasto.train.judge import Judge
 from impasto.train.motion import move, second_view, stillness_loss
+from impasto.train.step import TrainingStep
 
 CHECKPOINT = "checkpoint.pt"
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from impasto.errors import RequestError
-from impasto.records import Settings, TrainingStep
+from impasto.records import Settings
 from impasto.stores import Place
 from impasto.styles import PICTURES, check_own_name, find_style
+from impasto.train.step import TrainingStep
 
 _MAX_BYTES = 256 << 20
 _DIGITS = 8

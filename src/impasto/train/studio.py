@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from impasto.nets.perceptual import load_perceptual
-from impasto.records import TrainingStep
 from impasto.train.config import PaintingConfig, Rhythm, TrainConfig, check, identity_of
 from impasto.train.data import Photographs, read_painting
 from impasto.train.journal import Figures
 from impasto.train.judge import Judge
 from impasto.train.loop import Trainer, run
+from impasto.train.step import TrainingStep
 
 _SAMPLED = 3
 
