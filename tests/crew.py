@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 
 import psutil
@@ -11,11 +12,12 @@ import pytest
 from impasto import engines
 from impasto.protocols import Engine
 from impasto.surroundings import Surroundings
-from media_table import MediaCase
+from media_table import AudioTrack, MediaCase
 
 FORTY = MediaCase(
     name="forty", why="", pts=tuple(range(0, 40 * 512, 512)), width=64, height=64, audio=()
 )
+SOUNDING = replace(FORTY, audio=(AudioTrack(),))
 _PROGRAMS = [["-P", "-m", f"impasto.engines.{name}"] for name in ("local", "ranks", "cluster")]
 _shared = ExitStack()
 

@@ -18,16 +18,8 @@ import httpx
 
 import media_maker
 import networks
-from media_table import AudioTrack, MediaCase
+from crew import SOUNDING
 
-FILM = MediaCase(
-    name="forty",
-    why="",
-    pts=tuple(range(0, 40 * 512, 512)),
-    width=64,
-    height=64,
-    audio=(AudioTrack(),),
-)
 PLAIN = {"precision": "f32", "chunk_frames": 5}
 """Options with which a film of forty frames is eight chunks."""
 PATIENCE_S = 180.0
@@ -69,7 +61,7 @@ class Served:
     def __post_init__(self) -> None:
         self.media.joinpath("in").mkdir(parents=True, exist_ok=True)
         if not (film := self.media / "in/a.mp4").exists():
-            media_maker.make(FILM, film)
+            media_maker.make(SOUNDING, film)
             (self.media / "net.onnx").write_bytes(networks.painterly())
 
     @property

@@ -19,7 +19,7 @@ import impasto
 import media_maker
 import networks
 import servers
-from crew import FORTY
+from crew import SOUNDING
 from fault_proxy import Faults, fault_proxy
 from impasto.cli import main
 from impasto.errors import OutOfSpace, RequestError, RunFailed
@@ -28,10 +28,8 @@ from impasto.records import Done, Event, Report, Settings
 from impasto.request import Options
 from impasto.run import score
 from impasto.stores import StoredFile, backends, locate, open_store
-from media_table import AudioTrack
 from painting import PLAIN, model_in, settings_in
 
-_FILM = replace(FORTY, audio=(AudioTrack(),))
 _THREES = replace(PLAIN, chunk_frames=3)
 _HERE = Path(__file__).parent
 
@@ -39,7 +37,7 @@ _HERE = Path(__file__).parent
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weather") / "forty.mp4"
-    media_maker.make(_FILM, path)
+    media_maker.make(SOUNDING, path)
     return path
 
 

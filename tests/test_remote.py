@@ -24,7 +24,7 @@ import media_maker
 import media_table
 import networks
 import servers
-from crew import FORTY
+from crew import SOUNDING
 from impasto.access import Access
 from impasto.errors import RequestError, RunFailed
 from impasto.keys import run_id, to_json
@@ -42,10 +42,8 @@ from impasto.request import Request, resolve
 from impasto.run import score
 from impasto.stores import Store, locate, open_store
 from impasto.worker import model_key, score_chunk
-from media_table import AudioTrack
 from painting import PLAIN, model_in, paint, settings_in
 
-_FILM = replace(FORTY, audio=(AudioTrack(),))
 _THREES = replace(PLAIN, chunk_frames=3)
 _CHUNKS = 14
 _numbers = itertools.count()
@@ -54,7 +52,7 @@ _numbers = itertools.count()
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("remote") / "film.mp4"
-    media_maker.make(_FILM, path)
+    media_maker.make(SOUNDING, path)
     return path
 
 

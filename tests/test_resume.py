@@ -19,24 +19,16 @@ import pytest
 
 import media_maker
 import networks
+from crew import SOUNDING
 from impasto.errors import ImpastoError, RequestError, RunFailed
 from impasto.records import Done, Event, Report, StageBegan
 from impasto.request import Options
 from impasto.run import ignore, score
 from impasto.stores import Store
-from media_table import AudioTrack, MediaCase
 from painting import PLAIN, model_in, paint, settings_in, watch
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 
-_FILM = MediaCase(
-    name="forty",
-    why="",
-    pts=tuple(range(0, 40 * 512, 512)),
-    width=64,
-    height=64,
-    audio=(AudioTrack(),),
-)
 _THREES = replace(PLAIN, chunk_frames=3)
 _CHUNKS = 14
 _EVENTS = 3 + 1 + _CHUNKS + 2
@@ -48,7 +40,7 @@ _POINTS = sorted(np.random.default_rng(20).choice(np.arange(1, _EVENTS + 1), 6, 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("resume") / "forty.mp4"
-    media_maker.make(_FILM, path)
+    media_maker.make(SOUNDING, path)
     return path
 
 
@@ -213,7 +205,7 @@ def test_another_network_or_source_reuses_nothing(film: Path, tmp_path: Path) ->
     other = _paint(film, tmp_path, model=networks.invert(), target="other.mp4")
     assert other.chunks.reused == 0
     same_name = tmp_path / film.name
-    media_maker.make(replace(_FILM, audio=()), same_name)
+    media_maker.make(replace(SOUNDING, audio=()), same_name)
     assert _paint(same_name, tmp_path, target="third.mp4").chunks.reused == 0
 
 
@@ -355,7 +347,7 @@ def test_a_source_that_changes_never_becomes_a_target(
     shutil.copyfile(film, source)
 
     def change() -> None:
-        media_maker.make(replace(_FILM, width=32), source)
+        media_maker.make(replace(SOUNDING, width=32), source)
 
     with pytest.raises(ImpastoError):
         _paint(source, tmp_path, on_event=_when(stage, change))

@@ -95,7 +95,7 @@ class StoredFile:
 
     def open(self) -> BinaryIO:
         """Open it for reading by range. Raises as `entry` does."""
-        return io.BufferedReader(RangeReader(self._blocks), BLOCK)
+        return io.BufferedReader(RangeReader(self._blocks.size, self._blocks.read), BLOCK)
 
     def sha256(self) -> str:
         """Digest of its bytes, in hexadecimal; only what was not read in order is read for it."""

@@ -66,11 +66,17 @@ class Blocks:
 
 
 class RangeReader(io.RawIOBase):
-    """An open file over an object's blocks. It has no name, which FFmpeg could follow."""
+    """An open file whose bytes come by range. It has no name, which FFmpeg could follow.
 
-    def __init__(self, blocks: Blocks) -> None:
+    Args:
+        size: bytes.
+        read: gives the bytes at a place, at least one and at most so many; none at the end.
+    """
+
+    def __init__(self, size: int, read: Callable[[int, int], bytes]) -> None:
         super().__init__()
-        self._blocks = blocks
+        self._size = size
+        self._read = read
         self._at = 0
 
     def readable(self) -> bool:
@@ -87,15 +93,15 @@ class RangeReader(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to another place; the next read fetches what is there."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._blocks.size}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if base + offset < 0:
             raise ValueError(f"there is no byte {base + offset}")
         self._at = base + offset
         return self._at
 
     def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
-        """Fill `buffer` as far as one block goes; 0 is the end."""
-        data = self._blocks.read(self._at, len(buffer))
+        """Fill `buffer` as far as one range goes; 0 is the end."""
+        data = self._read(self._at, len(buffer))
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)

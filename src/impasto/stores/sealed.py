@@ -113,7 +113,8 @@ class SealedStore(Store):
         def fetch(start: int, stop: int) -> bytes:
             return self.get_range(entry.key, start, stop, etag=entry.etag)
 
-        return io.BufferedReader(RangeReader(Blocks(plain_size(entry.bytes), fetch)))
+        blocks = Blocks(plain_size(entry.bytes), fetch)
+        return io.BufferedReader(RangeReader(blocks.size, blocks.read))
 
     def _sealed(self, key: str, data: bytes) -> bytes:
         seal, blocks = self._new_seal(key), range(0, max(1, len(data)), BLOCK)

@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, BinaryIO
 
 from impasto.errors import RequestError, RunFailed
+from impasto.stores.reader import RangeReader
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -168,7 +169,7 @@ def _nonce(block: int, *, last: bool) -> bytes:
     return block.to_bytes(11, "big") + bytes([last])
 
 
-class SealedFile(io.RawIOBase):
+class SealedFile(RangeReader):
     """A file as its sealed form, made while it is read.
 
     Args:
@@ -177,42 +178,18 @@ class SealedFile(io.RawIOBase):
     """
 
     def __init__(self, file: BinaryIO, seal: Seal) -> None:
-        super().__init__()
+        plain = file.seek(0, io.SEEK_END)
+        super().__init__(sealed_size(plain), self._range)
         self._file, self._seal = file, seal
-        self._plain = file.seek(0, io.SEEK_END)
-        self._at = 0
-        self._blocks = max(1, -(-self._plain // BLOCK))
+        self._blocks = max(1, -(-plain // BLOCK))
         self._made: tuple[int, bytes] = (-1, b"")
 
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def tell(self) -> int:
-        """The place of the next byte."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to another place."""
-        whole = sealed_size(self._plain)
-        self._at = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: whole}[whence] + offset
-        return self._at
-
-    def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
-        """Fill `buffer` as far as the header or one block goes; 0 is the end."""
-        if self._at < HEADER:
-            data = self._seal.header[self._at :]
-        else:
-            block, offset = divmod(self._at - HEADER, _SEALED)
-            data = self._block(block)[offset:] if block < self._blocks else b""
-        data = data[: len(buffer)]
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+    def _range(self, at: int, most: int) -> bytes:
+        """As far as the header or one block goes."""
+        if at < HEADER:
+            return self._seal.header[at:][:most]
+        block, offset = divmod(at - HEADER, _SEALED)
+        return self._block(block)[offset:][:most] if block < self._blocks else b""
 
     def _block(self, number: int) -> bytes:
         if self._made[0] != number:
