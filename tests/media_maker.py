@@ -21,6 +21,7 @@ from av.subtitles.subtitle import SubtitleSet
 from av.video.stream import VideoStream
 
 from frame_mark import Picture, draw_frame
+from impasto.media.encode import as_scheduled
 from media_table import AudioTrack, MediaCase, SubtitleTrack
 
 _SAMPLE_RATE = 48_000
@@ -181,11 +182,12 @@ def _add_video(case: MediaCase, container: OutputContainer, width: int, height: 
 
 def _video_packets(case: MediaCase, stream: VideoStream) -> list[Packet[Stream]]:
     packets: list[Packet[Stream]] = []
-    for number, pts in enumerate(case.pts):
-        frame = _coded_frame(draw_frame(number, stream.height, stream.width), case)
-        frame.pts, frame.time_base = pts, case.time_base
-        packets += stream.encode(frame)
-    packets += stream.encode(None)
+    with as_scheduled():
+        for number, pts in enumerate(case.pts):
+            frame = _coded_frame(draw_frame(number, stream.height, stream.width), case)
+            frame.pts, frame.time_base = pts, case.time_base
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
     if case.damage == "first_gop_cut":
         keyframes = [place for place, packet in enumerate(packets) if packet.is_keyframe]
         packets = packets[keyframes[1] :]

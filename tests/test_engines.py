@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from av import VideoFrame
 
 import media_maker
 import networks
@@ -440,6 +442,28 @@ def test_an_encoder_gives_the_same_bytes_every_time(
     to_yuv = YuvWriter(encode)
     segments = {encode_segment(map(to_yuv, pictures), encode) for _ in range(times)}
     assert len(segments) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1", "vp9", "ffv1"])
+def test_no_encoder_gives_its_threads_or_ours_more_than_their_share_of_the_processor(
+    codec: Codec, prepared: Prepared
+) -> None:
+    """As SVT-AV1 does for root."""
+    encode, _ = choose_encode(
+        prepared.plan.source, codec=codec, crf=None, preset=None, width=128, height=128
+    )
+    to_yuv = YuvWriter(encode)
+    policies: set[int] = set()
+
+    def frames() -> Iterator[VideoFrame]:
+        for number in range(3):
+            yield to_yuv(draw_frame(number, 128, 128))
+            policies.update(os.sched_getscheduler(one.id) for one in psutil.Process().threads())
+
+    encode_segment(frames(), encode)
+    assert policies == {os.SCHED_OTHER}
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 @pytest.mark.parametrize("size", [(64, 100), (48, 48), (200, 16)])

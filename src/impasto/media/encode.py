@@ -2,8 +2,11 @@
 
 import io
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
+from pathlib import Path
 
 import av
 from av.container import InputContainer
@@ -172,6 +175,8 @@ def encode_segment(frames: Iterable[VideoFrame], encode: Encode) -> bytes:
         context.gop_size = max(1, round(encode.rate * _GOP_SECONDS))
         _tag(context, encode)
         try:
+            with as_scheduled():
+                context.open(strict=False)
             for number, frame in enumerate(frames):
                 frame.pts, frame.time_base = number, tick
                 container.mux(stream.encode(frame))
@@ -182,6 +187,29 @@ def encode_segment(frames: Iterable[VideoFrame], encode: Encode) -> bytes:
                 f"{encode.pixel_format} preset {encode.preset!r} crf {encode.crf}: {error}"
             ) from error
     return buffer.getvalue()
+
+
+@contextmanager
+def as_scheduled() -> Iterator[None]:
+    """Keep what is opened inside to the share of the processor that the caller has.
+
+    Where it may, as root may, SVT-AV1 makes the thread that opens it a real-time one of the highest
+    priority, for good, and with it every thread and process begun there later. Such leave a
+    machine's others next to nothing.
+    """
+    if sys.platform != "linux":  # nobody else has the calls to see it, or to take it back
+        yield
+        return
+    threads, policy, share = _threads(), os.sched_getscheduler(0), os.sched_getparam(0)
+    yield
+    if os.sched_getscheduler(0) != policy:
+        for thread in {0} | _threads() - threads:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.sched_setscheduler(thread, policy, share)
+
+
+def _threads() -> set[int]:
+    return {int(task.name) for task in Path("/proc/self/task").iterdir()}
 
 
 def _tag(context: VideoCodecContext, encode: Encode) -> None:
