@@ -28,8 +28,8 @@ from impasto.attempts import Attempts, Scored
 from impasto.engines.handout import hand_out
 from impasto.engines.member import Leaving, Message, Order
 from impasto.errors import RunFailed
-from impasto.fleet import Fleet, Work, best_chunk_frames, best_tail, bill
-from impasto.plan import plan_chunks
+from impasto.fleet import Fleet, Tail, Work, best_chunk_frames, best_tail, bill
+from impasto.plan import default_cut, plan_chunks
 from impasto.records import (
     Chunk,
     Color,
@@ -200,9 +200,10 @@ def ledger(frames: int) -> Ledger:
 def plan(film: Ledger, cut: str, work: Work, fleet: Fleet) -> Plan:
     """Cut the film: "default" by the picture's size, "static" into one part for each worker, "even"
     and "auto" into the computed size, without and with finer chunks at the end."""
-    frames, tail = 130, None
+    tail: Tail | None
+    frames, tail = default_cut(width=640, height=360)
     if cut == "static":
-        frames = -(-len(film) // fleet.workers)
+        frames, tail = -(-len(film) // fleet.workers), None
     elif cut != "default":
         frames = best_chunk_frames(work, fleet, len(film))
         tail = best_tail(work, fleet, frames) if cut == "auto" else None

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from impasto.errors import RequestError
-from impasto.plan import default_chunk_frames, plan_chunks, seek_frame
+from impasto.plan import default_cut, plan_chunks, seek_frame
 from impasto.records import Color, Ledger, Source
 from impasto.request import parse_time, select_frames, target_size
 from records_made import ledgers, sources
@@ -98,7 +98,18 @@ def test_a_range_lies_within_the_ledger(start: int, stop: int) -> None:
 
 @given(st.integers(1, 16384), st.integers(1, 16384))
 def test_the_default_chunk_depends_on_the_picture_alone(width: int, height: int) -> None:
-    assert 12 <= default_chunk_frames(width=width, height=height) <= 240
+    frames, tail = default_cut(width=width, height=height)
+    assert 12 <= tail.shortest <= frames <= 240
+
+
+def test_by_default_two_workers_end_within_a_short_chunk_of_each_other() -> None:
+    frames, tail = default_cut(width=640, height=360)
+    for length in (96, 250, 960, 1920, 15_000):
+        chunks = plan_chunks(_ledger(length), start=0, stop=length, chunk_frames=frames, tail=tail)
+        free = [0, 0]  # in frames: each worker that comes free takes the next
+        for chunk in chunks:
+            free[free.index(min(free))] += len(chunk)
+        assert max(free) - min(free) <= 1.25 * tail.shortest
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,20 @@ _CHUNK_PIXELS = 30_000_000
 """Picture area per chunk by default: about 130 frames of 640x360 or 15 of 1080p. A chunk is what a
 lost worker costs, and what a segment's start-up (a seek, an IDR frame) is spread over."""
 _SHORTEST, _LONGEST = 12, 240
+_FEW_WORKERS = 2
+"""That chunks get shorter for at the end by default: what most machines have, and it costs one that
+has a single worker about one per cent of a minute's work."""
+_FINEST = 5
+"""Chunks of the end are not shorter than this part of the others."""
 
 
-def default_chunk_frames(*, width: int, height: int) -> int:
-    """Frames per chunk for pictures of this size; depends on nothing else, least of all a fleet."""
-    return max(_SHORTEST, min(_LONGEST, _CHUNK_PIXELS // (width * height)))
+def default_cut(*, width: int, height: int) -> tuple[int, Tail]:
+    """Frames per chunk for pictures of this size, and how chunks get shorter towards the end.
+
+    It depends on nothing else, least of all a fleet, so that a target's bytes don't either.
+    """
+    frames = max(_SHORTEST, min(_LONGEST, _CHUNK_PIXELS // (width * height)))
+    return frames, Tail(_FEW_WORKERS, max(_SHORTEST, frames // _FINEST))
 
 
 def plan_chunks(

@@ -246,7 +246,8 @@ class Spec:
     on_error: Literal["fail", "pass-through"] = "fail"
     software: str = ""
     """Versions and processor extension: another encoder's segments must not be joined to these."""
-    tail: Tail | None = None  # computed for a fleet with chunk_frames, which is 0 until then
+    tail: Tail | None = None
+    """None cuts evenly. Where it is computed for a fleet, `chunk_frames` is 0 until then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from impasto.errors import RequestError
+from impasto.fleet import Tail
 from impasto.media.container import opened, reason
 from impasto.media.encode import choose_encode
 from impasto.media.publish import refuse, refuse_source
 from impasto.media.stitch import MUXERS, unsupported
-from impasto.plan import default_chunk_frames
+from impasto.plan import default_cut
 from impasto.records import Codec, Encode, Ledger, Limits, PixelScale, ScorerSpec, Source, Spec
 from impasto.runtimes import cpu, onnx_file
 from impasto.scorers.optimise import check_frames
@@ -139,13 +140,15 @@ def resolve(request: Request, source: Source, *, max_pixels: int = Limits().max_
     )
     if (problem := _aspect_problem(encode, target)) is not None:
         raise RequestError(problem)
+    chunk_frames, tail = _cut(options.chunk_frames, encode, optimised=optimised)
     spec = Spec(
         source=source.digest,
         scorer=request.scorer,
         encode=encode,
         start=start,
         stop=stop,
-        chunk_frames=_chunk_frames(options.chunk_frames, encode, optimised=optimised),
+        chunk_frames=chunk_frames,
+        tail=tail,
         precision=options.precision,
         on_error=options.on_error,
         software=software(request.scorer),
@@ -153,15 +156,17 @@ def resolve(request: Request, source: Source, *, max_pixels: int = Limits().max_
     return Resolved(spec, target, options.force, (*notes, *more))
 
 
-def _chunk_frames(asked: int | Literal["auto"] | None, encode: Encode, *, optimised: bool) -> int:
-    """The chunk size; 0 where it is to be computed."""
+def _cut(
+    asked: int | Literal["auto"] | None, encode: Encode, *, optimised: bool
+) -> tuple[int, Tail | None]:
+    """The chunk size, 0 where it is to be computed, and how it falls towards the end."""
     if isinstance(asked, int):
-        return asked
+        return asked, None
     if optimised:  # its chunks are scored one after the other, whoever is there
-        return _OPTIMISED_FRAMES
+        return _OPTIMISED_FRAMES, None
     if asked == "auto":
-        return 0
-    return default_chunk_frames(width=encode.width, height=encode.height)
+        return 0, None
+    return default_cut(width=encode.width, height=encode.height)
 
 
 def refuse_device(options: Options) -> None:

@@ -172,7 +172,7 @@ def _run(
         with log.stage("plan"):
             fleet = fleet_of(engine, settings.surroundings, options.preemptions_per_hour)
             plan = settle_plan(store, resolved.spec, probed, request.source, model, settings, fleet)
-            log.note(*precision_notes(plan), *chunk_notes(plan))
+            log.note(*precision_notes(plan), *chunk_notes(resolved.spec, plan))
         stopping.here("the plan was made")
         run = _Run(request, resolved, settings, store, plan, log)
         run.put("request.json", as_json(request, resolved.target))

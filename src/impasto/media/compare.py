@@ -16,7 +16,7 @@ from impasto.media.pixels import Picture, RgbReader, YuvWriter
 from impasto.media.probe import probe
 from impasto.media.publish import publishing, refuse_source
 from impasto.media.stitch import MUXERS, stitch, unsupported
-from impasto.plan import default_chunk_frames, plan_chunks
+from impasto.plan import default_cut, plan_chunks
 from impasto.protocols import File
 from impasto.records import Limits, Plan, ScorerSpec, Source, Spec
 
@@ -134,7 +134,7 @@ def _plan(source: Source, width: int, height: int, start: int, stop: int) -> Pla
         sample_aspect_ratio=Fraction(1),
         threads=min(_MOST_THREADS, os.cpu_count() or 1),
     )
-    frames = default_chunk_frames(width=whole, height=height)
+    frames, tail = default_cut(width=whole, height=height)
     spec = Spec(
         source=source.digest,
         scorer=ScorerSpec("side by side", ""),
@@ -143,8 +143,9 @@ def _plan(source: Source, width: int, height: int, start: int, stop: int) -> Pla
         stop=stop,
         chunk_frames=frames,
         precision="f32",
+        tail=tail,
     )
-    chunks = plan_chunks(source.ledger, start=start, stop=stop, chunk_frames=frames)
+    chunks = plan_chunks(source.ledger, start=start, stop=stop, chunk_frames=frames, tail=tail)
     return Plan(spec, source, chunks, "f32", None)
 
 
