@@ -86,7 +86,7 @@ def make_service(folder: Path, *, quota: Quota | None = None, **more: Any) -> Ma
     service.media.put("in/a.mp4", MP4)
     backend = Backend(
         service=service,
-        tokens=Tokens(database, clock_s=clock),
+        tokens=Tokens(database, alone=True, clock_s=clock),
         audit=AuditLog(database, clock_s=clock),
         **more,
     )

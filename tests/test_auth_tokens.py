@@ -71,6 +71,60 @@ def test_the_database_holds_no_part_of_a_secret(tokens: Tokens, database: Databa
         assert secret not in shown
 
 
+def test_a_token_that_was_verified_is_known_for_a_while(database: Database, clock: Clock) -> None:
+    tokens = Tokens(database, alone=True, clock_s=clock)
+    _, written = tokens.create("alice", "submitter", created_by="root")
+    assert tokens.recall(written) is None
+    who = tokens.verify(written)
+    assert tokens.recall(written) == who
+    assert tokens.recall(written[:-1]) is None
+    clock.now += 61
+    assert tokens.recall(written) is None
+
+
+def test_a_token_that_is_known_still_expires(database: Database, clock: Clock) -> None:
+    tokens = Tokens(database, alone=True, clock_s=clock)
+    _, written = tokens.create("alice", "submitter", created_by="root", lasts_s=30)
+    tokens.verify(written)
+    clock.now += 30
+    assert tokens.recall(written) is None
+    with pytest.raises(TokenRefused, match="expired"):
+        tokens.verify(written)
+
+
+def test_a_revoked_token_is_known_to_nobody_at_once(database: Database, clock: Clock) -> None:
+    tokens = Tokens(database, alone=True, clock_s=clock)
+    made, written = tokens.create("alice", "submitter", created_by="root")
+    tokens.verify(written)
+    tokens.revoke(made.id)
+    assert tokens.recall(written) is None
+    with pytest.raises(TokenRefused, match="revoked"):
+        tokens.verify(written)
+    assert tokens.recall(written) is None
+
+
+def test_a_token_that_is_revoked_while_it_is_looked_up_is_not_remembered(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = Tokens(database, alone=True, clock_s=clock)
+    made, written = tokens.create("alice", "submitter", created_by="root")
+    note_use = tokens._note_use
+
+    def revoked_meanwhile(token_id: str, now: float) -> None:
+        note_use(token_id, now)
+        tokens.revoke(made.id)
+
+    monkeypatch.setattr(tokens, "_note_use", revoked_meanwhile)
+    tokens.verify(written)
+    assert tokens.recall(written) is None
+
+
+def test_what_other_processes_may_revoke_is_looked_up_each_time(tokens: Tokens) -> None:
+    _, written = tokens.create("alice", "submitter", created_by="root")
+    tokens.verify(written)
+    assert tokens.recall(written) is None
+
+
 @pytest.mark.parametrize("change", ["id", "secret", "cut", "empty", "nul", "long"])
 def test_a_token_that_is_not_quite_ours_is_refused(tokens: Tokens, change: str) -> None:
     made, written = tokens.create("alice", "admin", created_by="root")

@@ -6,7 +6,7 @@ here, for nothing of a request does but its route, its subject and its sender.
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -72,6 +72,10 @@ class Entry:
     """Of the HTTP response."""
 
 
+_FIELDS = tuple(field.name for field in fields(Entry))
+_ADDING = sa.insert(table).inline()  # whoever writes an entry needs no id of it
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """An entry as it stands in the log."""
@@ -92,11 +96,14 @@ class AuditLog:
 
     def append(self, entry: Entry) -> None:
         """Write an entry; it is durable when this returns."""
-        row = {name: _line(value) for name, value in asdict(entry).items()}
-        adding = sa.insert(table).values(at=self._clock_s(), **row)
         self._database.grouped(
-            lambda connection: connection.execute(adding).rowcount, lock=f"audit {entry.user}"
+            lambda connection: self.add(connection, entry), lock=f"audit {entry.user}"
         )
+
+    def add(self, connection: sa.Connection, entry: Entry) -> None:
+        """Write an entry in a transaction of what it tells of; both are durable, or neither is."""
+        row = {name: _line(getattr(entry, name)) for name in _FIELDS}
+        connection.execute(_ADDING, {"at": self._clock_s(), **row})
 
     def page(
         self, *, before: int | None = None, limit: int = 100, user: str | None = None
@@ -116,4 +123,7 @@ def _line(value: object) -> object:
     """One line of bounded length; what others wrote must not look like another entry."""
     if not isinstance(value, str):
         return value
-    return "".join(sign if sign.isprintable() else "?" for sign in value[:_LONGEST])
+    line = value[:_LONGEST]
+    if line.isprintable():
+        return line
+    return "".join(sign if sign.isprintable() else "?" for sign in line)

@@ -4,6 +4,7 @@ Whoever keeps something there defines a `Table` on `metadata` in a module of the
 with `Database.create`; statements are SQLAlchemy's, so that both databases take them.
 """
 
+import sqlite3
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
@@ -50,6 +51,7 @@ class Database:
         self._writing = threading.Lock()
         self._group = _Group()
         self._engine = _engine(url)
+        self._writer = self._engine.execution_options(impasto_begin="BEGIN IMMEDIATE")
         with self._translated(), self._engine.connect():
             pass
 
@@ -71,7 +73,7 @@ class Database:
         with self._translated():
             if self.is_sqlite:
                 # It has one writer at a time anyway, and its own waiting is by polling.
-                with self._writing, self._connect("BEGIN IMMEDIATE") as connection:
+                with self._writing, self._writer.begin() as connection:
                     yield connection
                 return
             with self._engine.begin() as connection:
@@ -88,13 +90,8 @@ class Database:
         Raises:
             RunFailed: the database does not give it.
         """
-        with self._translated():
-            if self.is_sqlite:
-                with self._connect("BEGIN") as connection:
-                    yield connection
-                return
-            with self._engine.begin() as connection:
-                yield connection
+        with self._translated(), self._engine.begin() as connection:
+            yield connection
 
     def grouped(self, work: Callable[[sa.Connection], T], *, lock: str) -> T:
         """Call `work` within a transaction and return its result when that is durable.
@@ -120,20 +117,12 @@ class Database:
         self._engine.dispose()
 
     @contextmanager
-    def _connect(self, begin: str) -> Generator[sa.Connection]:
-        with (
-            self._engine.connect().execution_options(impasto_begin=begin) as connection,
-            connection.begin(),
-        ):
-            yield connection
-
-    @contextmanager
     def _translated(self) -> Generator[None]:
         try:
             yield
         except ImpastoError:
             raise
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, sqlite3.Error) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
             reason = str(cause).strip().partition("\n")[0]
             raise RunFailed(f"the database {self.name} does not answer: {reason}") from error
@@ -166,7 +155,7 @@ class _Group:
         with self._adding:
             self._waiting.append(call)
         with self._turn:
-            if not call.ended.is_set():  # nobody has taken it along
+            if not call.ended:  # nobody has taken it along
                 with self._adding:
                     calls, self._waiting = self._waiting, []
                 self._make(calls, transaction)
@@ -185,24 +174,27 @@ class _Group:
             raise
         finally:
             for call in calls:
-                call.ended.set()
+                call.ended = True
 
 
 class _Call(Generic[T]):
     """One call of a group's."""
 
     def __init__(self, work: Callable[[sa.Connection], T]) -> None:
-        self.ended = threading.Event()
+        self.ended = False
         self.error: BaseException | None = None
         self._work = work
         self._result: T | None = None
 
     def make(self, connection: sa.Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.execute("SAVEPOINT call")  # SQLAlchemy's takes longer than many a work
         try:
-            with connection.begin_nested():
-                self._result = self._work(connection)
+            self._result = self._work(connection)
         except ImpastoError as error:  # its own; whatever else goes wrong is everybody's
             self.error = error
+            driver.execute("ROLLBACK TO call")
+        driver.execute("RELEASE call")
 
     def result(self) -> T:
         if self.error is not None:
@@ -263,6 +255,7 @@ def _sqlite(url: str) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("impasto_begin", "BEGIN"))
+        driver: Any = connection.connection.driver_connection
+        driver.execute(connection.get_execution_options().get("impasto_begin", "BEGIN"))
 
     return engine

@@ -105,6 +105,9 @@ _CHARGED = sa.select(
 )
 _RECORDING = sa.insert(events_table)
 
+Along = Callable[[sa.Connection, ServiceRun], None]
+"""What is done with a run in the transaction that accepts it."""
+
 
 class Runs:
     """The runs in a database; safe from any thread and several processes.
@@ -127,14 +130,21 @@ class Runs:
         self.clock = clock
         database.create(runs_table, events_table, turns_table)
         # Built once: building costs as much as executing.
-        self._adding = database.insert(runs_table).on_conflict_do_nothing().returning(*runs_table.c)
+        adding = database.insert(runs_table).on_conflict_do_nothing()
+        self._adding = adding.returning(runs_table.c.seq)
         turn = database.insert(turns_table)
         self._taking_turn = turn.on_conflict_do_update(
             index_elements=["user"], set_={"arrival": turn.excluded.arrival}
         )
 
-    def submit(self, submission: Submission) -> tuple[ServiceRun, bool]:
+    def submit(
+        self, submission: Submission, *, also: Along | None = None
+    ) -> tuple[ServiceRun, bool]:
         """Accept a run: it is durable when this returns.
+
+        Args:
+            submission: what is asked for.
+            also: does what else is to be durable with it, in the same transaction.
 
         Returns:
             The run, and whether it was newly made; False where the same idempotency key or content
@@ -151,18 +161,27 @@ class Runs:
         now = self.clock()
 
         def accept(connection: sa.Connection) -> tuple[ServiceRun, bool]:
-            if (found := _known(connection, submission, same)) is not None:
-                return found, False
-            self._charge(connection, submission, now)
-            made = connection.execute(self._adding, _row(submission, same, now)).first()
-            if made is None:  # with PostgreSQL another user's may have added the same content
-                found = _known(connection, submission, same)
-                assert found is not None
-                return found, False
-            record(connection, made.run_id, now, "state", {"state": "queued"})
-            return as_run(made), True
+            run, new = self._accept(connection, submission, same, now)
+            if also is not None:
+                also(connection, run)
+            return run, new
 
         return self.database.grouped(accept, lock=f"user {submission.user}")
+
+    def _accept(
+        self, connection: sa.Connection, submission: Submission, same: str, now: float
+    ) -> tuple[ServiceRun, bool]:
+        if (found := _known(connection, submission, same)) is not None:
+            return found, False
+        self._charge(connection, submission, now)
+        run = _queued(submission, now)
+        if connection.execute(self._adding, _row(run, submission, same)).first() is None:
+            # With PostgreSQL another user's may have added the same content.
+            found = _known(connection, submission, same)
+            assert found is not None
+            return found, False
+        record(connection, run.run_id, now, "state", {"state": "queued"})
+        return run, True
 
     def get(self, run_id: str) -> ServiceRun:
         """One run.
@@ -329,23 +348,39 @@ def as_run(row: Any) -> ServiceRun:
     )
 
 
-def _row(submission: Submission, same: str, now: float) -> dict[str, Any]:
+def _queued(submission: Submission, now: float) -> ServiceRun:
+    return ServiceRun(
+        run_id=f"{int(now * 1000):011x}{secrets.token_hex(4)}",
+        state="queued",
+        user=submission.user,
+        source=submission.source,
+        style=submission.style,
+        model=submission.model,
+        target=submission.target,
+        options=submission.options,
+        priority=submission.priority,
+        origin=submission.origin,
+        created_at=now,
+    )
+
+
+def _row(run: ServiceRun, submission: Submission, same: str) -> dict[str, Any]:
     return {
-        "run_id": f"{int(now * 1000):011x}{secrets.token_hex(4)}",
-        "state": "queued",
-        "user": submission.user,
-        "source": submission.source,
-        "style": submission.style,
+        "run_id": run.run_id,
+        "state": run.state,
+        "user": run.user,
+        "source": run.source,
+        "style": run.style,
         "style_name": _scorer(submission),
-        "model": submission.model,
-        "target": submission.target,
-        "options": submission.options,
-        "priority": submission.priority,
-        "origin": submission.origin,
+        "model": run.model,
+        "target": run.target,
+        "options": run.options,
+        "priority": run.priority,
+        "origin": run.origin,
         "idempotency_key": submission.idempotency_key,
         "request": same,
         "content": submission.content,
-        "created_at": now,
+        "created_at": run.created_at,
     }
 
 

@@ -69,7 +69,7 @@ def serve(
     with _alone(database) as alone, _listening(settings.host, settings.port) as port:
         service = _open(settings, core, database)
         carrying = _Carrying(service, config_file, job_command) if settings.jobs else None
-        parts = _Front(service, carrying, say)
+        parts = _Front(service, carrying, say, alone=alone)
         if carrying is not None:
             carrying.start(alone=alone)
         parts.start(port)
@@ -174,7 +174,12 @@ class _Front:
     """The half that takes requests and looks for videos."""
 
     def __init__(
-        self, service: Service, carrying: _Carrying | None, say: Callable[[str], None]
+        self,
+        service: Service,
+        carrying: _Carrying | None,
+        say: Callable[[str], None],
+        *,
+        alone: bool,
     ) -> None:
         from impasto.service.api.app import create_app
         from impasto.service.api.backend import Backend
@@ -189,7 +194,7 @@ class _Front:
         settings = service.settings
         self._carrying = carrying
         self._stopping = False
-        tokens = Tokens(service.database)
+        tokens = Tokens(service.database, alone=alone)
         oidc = read_oidc(settings.oidc) if settings.oidc else None
         others = oidc is not None and "admin" in oidc.roles.values()
         if (token := tokens.first_admin_token(others=others)) is not None:

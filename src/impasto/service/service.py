@@ -10,7 +10,7 @@ from impasto.errors import RequestError
 from impasto.records import Settings
 from impasto.service.database import Database
 from impasto.service.records import ServiceRun, Submission
-from impasto.service.runs import Runs
+from impasto.service.runs import Along, Runs
 from impasto.service.settings import ServeSettings
 from impasto.service.submissions import check
 from impasto.stores import Store
@@ -33,7 +33,9 @@ class Service:
     media: Store
     system: Store
 
-    def submit(self, submission: Submission) -> tuple[ServiceRun, bool]:
+    def submit(
+        self, submission: Submission, *, also: Along | None = None
+    ) -> tuple[ServiceRun, bool]:
         """Accept a run of a source that is there, in a style that is known; see `Runs.submit`.
 
         Everybody who has a run to make calls this: the API, the watch, events, schedules.
@@ -49,7 +51,7 @@ class Service:
             submission = dataclasses.replace(submission, source_bytes=size)
         if submission.model is not None:
             self._size(submission.model)
-        return self.runs.submit(submission)
+        return self.runs.submit(submission, also=also)
 
     def _size(self, path: str) -> int:
         try:

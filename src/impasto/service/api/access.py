@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from impasto.errors import NotFound
@@ -44,16 +45,18 @@ class Requires:
     def __init__(self, permission: Permission) -> None:
         self.permission = permission
 
-    def __call__(
+    async def __call__(
         self,
         request: Request,
         backend: BackendDep,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     ) -> Principal:
-        """Authenticate and authorise; it reads the database, so it runs in a thread."""
+        """Authenticate and authorise; what has to be looked up is, in a thread."""
         if credentials is None:
             raise _unauthorised()
-        who = _identify(backend, credentials.credentials)
+        who = backend.tokens.recall(credentials.credentials)
+        if who is None:
+            who = await run_in_threadpool(_identify, backend, credentials.credentials)
         request.state.principal = who
         if not who.may(self.permission):
             raise HTTPException(403, f"the role {who.role} has no permission {self.permission}")
@@ -63,6 +66,8 @@ class Requires:
 
 def _refuse_unknown(request: Request) -> None:
     """A misspelt filter must not come back as everything."""
+    if not request.scope["query_string"]:
+        return
     known = {field.alias for field in request.scope["route"].dependant.query_params}
     for name in request.query_params:
         if name not in known:

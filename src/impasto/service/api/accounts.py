@@ -58,17 +58,11 @@ class Accounts:
         who = state.get("principal")
         if scope["method"] in _READING and status not in _REFUSED:
             return
+        if state.get("audited") == status:
+            return
         if who is None and not self._has_room():
             return
-        entry = Entry(
-            user=who.user if who else "",
-            role=who.role if who else "",
-            token=who.token if who else "",
-            address=(scope.get("client") or ("",))[0],
-            action=f"{scope['method']} {_route(scope)}",
-            subject=state.get("subject") or _subject(scope),
-            status=status,
-        )
+        entry = entry_of(scope, status)
         try:
             await run_in_threadpool(self._audit.append, entry)
         except ImpastoError:
@@ -80,6 +74,25 @@ class Accounts:
         except LimitExceeded:
             return False
         return True
+
+
+def entry_of(scope: Scope, status: int) -> Entry:
+    """What the audit log says of a request.
+
+    A route that writes it with what it does, in one transaction, says so by `state.audited`, the
+    status that it wrote.
+    """
+    state = scope.get("state", {})
+    who = state.get("principal")
+    return Entry(
+        user=who.user if who else "",
+        role=who.role if who else "",
+        token=who.token if who else "",
+        address=(scope.get("client") or ("",))[0],
+        action=f"{scope['method']} {_route(scope)}",
+        subject=state.get("subject") or _subject(scope),
+        status=status,
+    )
 
 
 def _route(scope: Scope) -> str:

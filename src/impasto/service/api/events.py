@@ -94,7 +94,7 @@ class Validated(BaseModel):
 class Sender(Requires):
     """As `Requires`, and takes the token from the query too: not every sender can set a header."""
 
-    def __call__(
+    async def __call__(
         self,
         request: Request,
         backend: BackendDep,
@@ -104,7 +104,7 @@ class Sender(Requires):
         token = request.query_params.get("token")
         if credentials is None and token:
             credentials = HTTPAuthorizationCredentials(scheme="Bearer", credentials=token)
-        return super().__call__(request, backend, credentials)
+        return await super().__call__(request, backend, credentials)
 
 
 Token = Annotated[

@@ -4,16 +4,20 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import Field
+from sqlalchemy import Connection
 
 from impasto.errors import Conflict
 from impasto.service.api.access import BackendDep, Controller, Reader, Submitter, visible_run
+from impasto.service.api.accounts import entry_of
 from impasto.service.api.models import Absent, Accepted, Number, Run, RunBrief, RunPage, RunRequest
 from impasto.service.api.paths import check_reach, check_replace
 from impasto.service.api.problems import documented, problem
-from impasto.service.records import RunState, Submission
+from impasto.service.records import RunState, ServiceRun, Submission
 from impasto.service.roles import Permission
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+_ACCEPTED = 202
 
 RunId = Annotated[
     str,
@@ -29,7 +33,7 @@ IdempotencyKey = Annotated[
 
 @router.post(
     "",
-    status_code=202,
+    status_code=_ACCEPTED,
     response_model=Accepted,
     summary="Ask for a run",
     responses={
@@ -65,11 +69,16 @@ def submit_run(
         priority=asked.priority,
         idempotency_key=idempotency_key,
     )
+
+    def audit(connection: Connection, run: ServiceRun) -> None:
+        request.state.subject = run.run_id
+        backend.audit.add(connection, entry_of(request.scope, _ACCEPTED))
+
     try:
-        run, _ = backend.service.submit(submission)
+        run, _ = backend.service.submit(submission, also=audit)
     except Conflict as error:  # as draft-ietf-httpapi-idempotency-key-header says
         return problem(422, str(error))
-    request.state.subject = run.run_id
+    request.state.audited = _ACCEPTED
     response.headers["Location"] = f"/v1/runs/{run.run_id}"
     return Accepted(run_id=run.run_id, state=run.state)
 
