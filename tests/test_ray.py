@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ import networks
 from crew import FORTY, alive, crew
 from impasto.cli import main
 from impasto.config import load_settings
-from impasto.engines import open_engine
+from impasto.engines import jobs, open_engine
 from impasto.engines.jobs import Jobs
 from impasto.errors import EngineLost, RequestError, RunFailed
 from impasto.records import Chunk, Done, Event, Failed, Noted, Progress, Report, Task
@@ -199,10 +201,16 @@ def _host(events: Callable[[], list[dict[str, Any]]]) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with _serving(Handler) as port:
+        yield f"http://127.0.0.1:{port}/scheduledevents"
+
+
+@contextmanager
+def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/scheduledevents"
+        yield server.server_port
         server.shutdown()
         thread.join()
 
@@ -359,6 +367,56 @@ def test_without_its_token_a_cluster_takes_no_job(
     assert found.returncode == 2, found.stderr
     (line,) = found.stderr.splitlines()
     assert "wants another token" in line
+
+
+@contextmanager
+def _head_without_agent(answers_without: int) -> Iterator[str]:
+    """Stands in for a head whose agent begins later than its API: so many answers say so."""
+    left = answers_without
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(200, json.dumps({"version": "4", "ray_version": version("ray")}))
+
+        def do_POST(self) -> None:
+            nonlocal left
+            self.rfile.read(int(self.headers["Content-Length"]))
+            left -= 1
+            if left >= 0:
+                self._answer(500, "No available agent to submit job, please try again later.")
+            else:
+                job = {"job_id": "raysubmit_1", "submission_id": "raysubmit_1"}
+                self._answer(200, json.dumps(job))
+
+        def _answer(self, status: int, text: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with _serving(Handler) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+def test_a_run_sent_to_a_head_that_has_just_been_started_waits_for_its_agent(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clock = itertools.count(step=10)
+    monkeypatch.setattr(jobs, "_now", lambda: next(clock))
+    monkeypatch.setattr(jobs, "_AGAIN_S", 0.01)
+    with _head_without_agent(3) as url:
+        words = ["submit", "--style=s", "--no-wait", f"--ray-address={url}", "a.mp4"]
+        assert main(words) == 0
+        assert capfd.readouterr().out == "raysubmit_1\n"
+    with _head_without_agent(99) as url:
+        assert main([*words[:3], f"--ray-address={url}", "a.mp4"]) == 1
+    told = capfd.readouterr()
+    assert told.out == ""
+    (line,) = told.err.splitlines()
+    assert "the agent that would begin it has not come for 60 s" in line
 
 
 # --- what can't be ----------------------------------------------------------------------------

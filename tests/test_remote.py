@@ -133,7 +133,10 @@ def cloud(blobs: servers.Azurite, film: Path, tmp_path: Path) -> Cloud:
 # --- from store to store ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("engine", "workers"), [("inline", 1), ("local", 2), ("mpi", 2)])
+_CREWS = [("inline", 1), ("local", 2), ("mpi", 2), ("ray", 2)]
+
+
+@pytest.mark.parametrize(("engine", "workers"), _CREWS)
 def test_a_run_from_store_to_store_gives_the_bytes_of_a_local_one(
     engine: str, workers: int, cloud: Cloud, undisturbed: bytes
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ import servers
 from crew import FORTY, crew
 from impasto.access import Access
 from impasto.config import load_settings
-from impasto.engines import local
+from impasto.engines import local, ray
 from impasto.engines.member import Order
 from impasto.errors import RequestError, RunFailed
 from impasto.keys import from_json, segment_key, to_json
@@ -35,12 +36,14 @@ from painting import PLAIN, model_in, settings_in
 
 _numbers = itertools.count()
 _THREES = replace(PLAIN, chunk_frames=3)
+_CROWDS = ["local", "mpi", "ray"]
+"""Engines whose workers are processes of their own."""
 
 
 # --- what they know ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ["local", "mpi"])
+@pytest.mark.parametrize("engine", _CROWDS)
 def test_workers_do_not_inherit_secrets(
     engine: str, media: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,11 +53,13 @@ def test_workers_do_not_inherit_secrets(
     for name, value in {**hidden, "OTHER": "plain"}.items():
         monkeypatch.setenv(name, value)
     seen: list[dict[str, str]] = []
+    beside: list[dict[str, str]] = []
     dumps: list[tuple[int, int]] = []
 
     def look(event: Event) -> None:
         if isinstance(event, Done) and not seen:
             seen.extend(worker.environ() for worker in crew(all_ranks=True))
+            beside.extend(process.environ() for process in _with_all_below(crew(all_ranks=True)))
             dumps.extend(worker.rlimit(psutil.RLIMIT_CORE) for worker in crew())
 
     around = load_settings(hidden, config).surroundings
@@ -69,8 +74,14 @@ def test_workers_do_not_inherit_secrets(
     assert seen
     for environ in seen:
         assert environ["OTHER"] == "plain"
-        assert "s3cret" not in environ.values()
+    assert not [environ for environ in (*seen, *beside) if "s3cret" in environ.values()]
     assert {soft for soft, _ in dumps} == {0}  # nor does a crash write what they know to a disk
+
+
+def _with_all_below(processes: list[psutil.Process]) -> set[psutil.Process]:
+    """These processes and all that they have started, as a Ray cluster of a run's own."""
+    below = (child for one in processes for child in one.children(recursive=True))
+    return {*processes, *below}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +130,7 @@ def cloud(blobs: servers.Azurite, tmp_path: Path) -> Cloud:
     return Cloud(media, system, tmp_path)
 
 
-@pytest.mark.parametrize("engine", ["local", "mpi"])
+@pytest.mark.parametrize("engine", _CROWDS)
 def test_no_key_is_found_with_a_worker_nor_in_anything_that_it_wrote(
     engine: str, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,18 +140,20 @@ def test_no_key_is_found_with_a_worker_nor_in_anything_that_it_wrote(
     told: list[bytes] = []
     orders: list[Order] = []
 
-    def tell(order: Order) -> bytes:
-        orders.append(order)
-        told.append(to_json(order))
-        return told[-1]
+    def tell(value: object) -> bytes:
+        if isinstance(value, Order):
+            orders.append(value)
+            told.append(to_json(value))
+        return to_json(value)
 
     monkeypatch.setattr(local, "to_json", tell)
+    monkeypatch.setattr(ray, "to_json", tell)
 
     def look(event: Event) -> None:
-        for worker in crew(all_ranks=True) if isinstance(event, Done) else ():
-            told.append("\0".join([*worker.cmdline(), *worker.environ().values()]).encode())
-            told.extend(Path(file.path).read_bytes() for file in worker.open_files()
-                        if Path(file.path).is_relative_to(cloud.folder))  # fmt: skip
+        if isinstance(event, Done):
+            told.extend(_known_to(crew(all_ranks=True), cloud.folder))
+            if event.chunk == 0:
+                time.sleep(1.1)  # a signature's end is a whole second
 
     cloud.paint(replace(_THREES, engine=engine, workers=1, keep=True), look)
     assert len(told) > 10
@@ -151,8 +164,23 @@ def test_no_key_is_found_with_a_worker_nor_in_anything_that_it_wrote(
     text = b"\n".join(told)
     assert len(keys) == 2
     assert not [key for key in keys if key.encode() in text]
-    assert len(orders) == (14 if engine == "local" else 0)
+    assert len(orders) == (0 if engine == "mpi" else 14)
     assert all(access.grants for order in orders for access in order.task.access)
+    ends = [max(re.findall(r"[?&]se=([^&\"]*)", to_json(order).decode())) for order in orders]
+    assert not orders or ends[0] < ends[-1]  # each chunk's rights begin with its order
+
+
+def _known_to(processes: list[psutil.Process], folder: Path) -> Iterator[bytes]:
+    """Their arguments, environments and files in `folder`, and whatever a Ray of theirs wrote."""
+    written: set[Path] = set()
+    for process in _with_all_below(processes):
+        words = process.cmdline()
+        yield "\0".join([*words, *process.environ().values()]).encode()
+        files = (Path(file.path) for file in process.open_files())
+        written.update(file for file in files if file.is_relative_to(folder))
+        for session in re.findall(r"/\w+/impasto-\w+", " ".join(words)):
+            written.update(file for file in Path(session).rglob("*") if file.is_file())
+    yield from (file.read_bytes() for file in written)
 
 
 def test_nothing_but_media_lies_in_the_media_store(cloud: Cloud) -> None:

@@ -11,9 +11,14 @@ from typing import Any, TypeVar
 from impasto.errors import RequestError, RunFailed
 
 T = TypeVar("T")
+_now = time.monotonic
 _AGAIN_S = 1.0
 _BREAKS = 30
 """Times in a row that the cluster may not answer while a job goes on."""
+_NO_AGENT = "No available agent"
+"""What Ray answers while the process that begins jobs has not begun itself; it took none then."""
+_AGENT_WAIT_S = 60.0
+"""For that process of a head that has just been started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,26 @@ class Jobs:
         self._client = self._ask(lambda: JobSubmissionClient(url))
 
     def submit(self, command: Sequence[str]) -> str:
-        """Have the head run a command, whatever its words hold; return the job's id."""
+        """Have the head run a command, whatever its words hold; return the job's id.
+
+        Raises:
+            RunFailed: the head is there, but takes no job for a minute.
+        """
         line = shlex.join(command)  # what Ray takes is a line for a shell
-        return self._ask(lambda: str(self._client.submit_job(entrypoint=line)))
+        until = _now() + _AGENT_WAIT_S
+        while True:
+            try:
+                return self._ask(lambda: str(self._client.submit_job(entrypoint=line)))
+            except RequestError as error:
+                if _NO_AGENT not in str(error):
+                    raise
+                if _now() > until:
+                    raise RunFailed(
+                        f"the head of the cluster at {self.url} takes no job: the agent that would "
+                        f"begin it has not come for {_AGENT_WAIT_S:g} s; where another process has "
+                        "its port, ray start --dashboard-agent-listen-port=… gives it its own"
+                    ) from error
+            time.sleep(_AGAIN_S)
 
     def follow(self, job: str) -> Generator[str]:
         """Yield the lines that a job writes, until it ends.
