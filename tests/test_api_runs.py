@@ -189,6 +189,77 @@ def test_a_finished_run_has_its_report_and_its_target(made: Made, client: httpx.
     is_problem(client.get(f"/v1/runs/{run_id}/target"), 404, "no longer")
 
 
+@pytest.fixture
+def painted(made: Made, client: httpx.Client) -> tuple[str, bytes]:
+    """The path of a finished run's target, and its bytes."""
+    run_id = ask(client, target="out/a.mp4")
+    data = bytes(range(256)) * 12_000  # three blocks
+    made.backend.service.media.put("out/a.mp4", data)
+    finish(made, run_id)
+    return f"/v1/runs/{run_id}/target", data
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "stop"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=100-2500000", 100, 2_500_001),
+        ("Bytes=3071990-", 3_071_990, 3_072_000),
+        ("bytes=3071990-999999999", 3_071_990, 3_072_000),
+        ("bytes=-10", 3_071_990, 3_072_000),
+        ("bytes=-999999999", 0, 3_072_000),
+    ],
+)
+def test_a_player_seeks_in_a_target(
+    asked: str, start: int, stop: int, painted: tuple[str, bytes], client: httpx.Client
+) -> None:
+    path, data = painted
+    part = client.get(path, headers={"Range": asked})
+    assert part.status_code == 206
+    assert part.content == data[start:stop]
+    assert part.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(data)}"
+    assert part.headers["Content-Length"] == str(stop - start)
+    assert part.headers["Accept-Ranges"] == "bytes"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["bytes=0-1,4-5", "frames=0-9", "bytes=9-2", "bytes=-", "bytes=a-b", "0-9", ""],
+)
+def test_of_no_single_range_the_whole_target_comes(
+    asked: str, painted: tuple[str, bytes], client: httpx.Client
+) -> None:
+    path, data = painted
+    whole = client.get(path, headers={"Range": asked})
+    assert whole.status_code == 200
+    assert "Content-Range" not in whole.headers
+    assert whole.content == data
+
+
+@pytest.mark.parametrize("asked", ["bytes=3072000-", "bytes=99999999-99999999", "bytes=-0"])
+def test_a_range_behind_the_end_of_a_target_says_how_long_it_is(
+    asked: str, painted: tuple[str, bytes], client: httpx.Client
+) -> None:
+    path, _ = painted
+    answer = client.get(path, headers={"Range": asked})
+    is_problem(answer, 416, "the target has 3072000 bytes")
+    assert answer.headers["Content-Range"] == "bytes */3072000"
+
+
+def test_a_download_goes_on_only_with_the_same_file(
+    made: Made, painted: tuple[str, bytes], client: httpx.Client
+) -> None:
+    path, data = painted
+    first = client.get(path, headers={"Range": "bytes=0-9"})
+    rest = {"Range": "bytes=10-", "If-Range": first.headers["ETag"]}
+    assert client.get(path, headers=rest).content == data[10:]
+    for other in ('"other"', f"W/{rest['If-Range']}", "Wed, 21 Oct 2015 07:28:00 GMT"):
+        assert client.get(path, headers={**rest, "If-Range": other}).status_code == 200
+    made.backend.service.media.put("out/a.mp4", data[::-1])
+    again = client.get(path, headers=rest)
+    assert (again.status_code, again.content) == (200, data[::-1])
+
+
 def test_times_of_frames_come_from_what_the_run_left(made: Made, client: httpx.Client) -> None:
     run_id = ask(client)
     assert client.get(f"/v1/runs/{run_id}/timings").json() == {"chunks": []}

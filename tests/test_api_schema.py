@@ -52,6 +52,10 @@ checks.positive_data_acceptance.expected-statuses = [202, 409, 422]  # no schema
 [[operations]]
 include-name = "POST /v1/uploads"
 checks.positive_data_acceptance.expected-statuses = [200, 201, 415]  # likewise what is no video
+
+[[operations]]
+include-name = "GET /v1/runs/{{run_id}}/target"  # nor how long a file is
+checks.positive_data_acceptance.expected-statuses = [200, 206, 404, 409, 416]
 """
 
 

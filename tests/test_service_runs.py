@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,9 +19,10 @@ from impasto.service.database import Database, sqlite_url
 from impasto.service.limits import Quota, next_arrival
 from impasto.service.queue import Ended, Handed, Queue
 from impasto.service.records import Submission
-from impasto.service.runs import Runs
+from impasto.service.runs import Runs, record
 from impasto.service.submissions import check_path
 from postgres import postgres
+from served import PATIENCE_S, wait_for
 
 _ONE = Submission(source="in/a.mp4", style="starry_night", user="ann")
 
@@ -340,3 +342,44 @@ def test_what_sqlite_has_accepted_is_on_disk(tmp_path: Path) -> None:
             "every commit is synced"
         )
     database.close()
+
+
+def test_who_asks_for_what_came_since_an_event_misses_none(
+    runs: Runs, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two that write to a run at once, the first to write is the last to commit."""
+    queue = _joined(runs, "a")
+    run_id = _submit(runs)
+    (handed,) = queue.take(1)
+    queue.begin(handed, 1)
+    written, may_commit = threading.Event(), threading.Event()
+
+    def written_slowly(*given: Any) -> None:
+        record(*given)
+        written.set()
+        assert may_commit.wait(PATIENCE_S)
+
+    monkeypatch.setattr("impasto.service.queue.record", written_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(queue.tell, handed, "note", {"text": "first"})
+        assert written.wait(PATIENCE_S)
+        second = pool.submit(runs.cancel, run_id)
+        wait_for(lambda: second.done() or _somebody_waits(database))
+        seen = runs.events(run_id)
+        may_commit.set()
+    assert first.exception() is None
+    assert second.result().cancelling
+    later = runs.events(run_id, after=seen[-1].id)
+    assert [*seen, *later] == [*runs.events(run_id)]
+    assert [event.data["text"] for event in later] == ["first", "it is being cancelled"]
+
+
+def _somebody_waits(database: Database) -> bool:
+    if database.is_sqlite:
+        return True  # which has one writer at a time
+    with database.read() as connection:
+        return bool(
+            connection.exec_driver_sql(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            ).scalar()
+        )

@@ -267,13 +267,15 @@ class Queue:
 
 
 def _open(connection: sa.Connection, handed: Handed) -> Any:
-    """The row of a run that is of this generation and has not ended."""
+    """The row of a run that is of this generation and has not ended; nobody else changes it."""
     return connection.execute(
-        sa.select(runs_table).where(
+        sa.select(runs_table)
+        .where(
             runs_table.c.run_id == handed.run_id,
             runs_table.c.generation == handed.generation,
             runs_table.c.state.in_(OPEN),
         )
+        .with_for_update()
     ).one_or_none()
 
 

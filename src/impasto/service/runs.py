@@ -240,7 +240,7 @@ class Runs:
         """
         now = self.clock()
         with self.database.transaction(lock="queue") as connection:
-            run = _one(connection, run_id)
+            run = _one(connection, run_id, lock=True)
             if run.state not in OPEN:
                 raise Conflict(f"run {run_id} has {run.state} and can't be cancelled any more")
             if run.owner is None:
@@ -260,7 +260,7 @@ class Runs:
         """
         now = self.clock()
         with self.database.transaction(lock="queue") as connection:
-            run = _one(connection, run_id)
+            run = _one(connection, run_id, lock=True)
             if run.state not in {"failed", "cancelled", "set_aside"}:
                 raise Conflict(f"run {run_id} is {run.state}; only one that has ended is retried")
             change(
@@ -319,7 +319,11 @@ def change(connection: sa.Connection, run_id: str, **values: Any) -> None:
 def record(
     connection: sa.Connection, run_id: str, at: float, kind: str, data: dict[str, Any]
 ) -> None:
-    """Append an event to a run's."""
+    """Append an event to a run's, whose row this transaction has made or locked.
+
+    PostgreSQL gives ids before it commits. With the lock a run's events are there in the order of
+    their ids, so that whoever asks for those after the last one misses none.
+    """
     connection.execute(_RECORDING, {"run_id": run_id, "at": at, "kind": kind, "data": data})
 
 
@@ -422,8 +426,10 @@ def _where(run_id: str) -> sa.Select[Any]:
     return sa.select(runs_table).where(runs_table.c.run_id == run_id)
 
 
-def _one(connection: sa.Connection, run_id: str) -> Any:
-    row = connection.execute(_where(run_id)).one_or_none()
+def _one(connection: sa.Connection, run_id: str, *, lock: bool = False) -> Any:
+    """The row of a run; with `lock` nobody else changes it until the transaction ends."""
+    asked = _where(run_id).with_for_update() if lock else _where(run_id)
+    row = connection.execute(asked).one_or_none()
     if row is None:
         raise NotFound(f"there is no run {run_id!r}")
     return row

@@ -29,7 +29,8 @@ class _Feed:
 
     position: int
     """Id of its last event that was handed out, or that was there before anybody followed. It is
-    kept for each run by itself: across runs PostgreSQL commits ids out of their order."""
+    kept for each run by itself: across runs PostgreSQL commits ids out of their order, and within
+    one `record` sees to it that it doesn't."""
     queues: set[asyncio.Queue[RunEvent | None]] = field(default_factory=set)
 
 
