@@ -99,7 +99,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a number as text": ({"options": {"strength": "1"}}, "/options/strength"),
     "neither style nor model": ({"style": None}, "either a style or a model"),
     "both style and model": ({"model": "in/x.onnx"}, "either a style or a model"),
-    "an unknown style": ({"style": "nope"}, "nope"),
+    "an unknown style": ({"style": "nope"}, "no style 'nope'; see GET /v1/styles"),
     "a style that climbs": ({"style": "../x.jpg"}, "/style: the path '../x.jpg'"),
     "a style that is a path": ({"style": "in/style.onnx"}, "/style: a style is a name"),
     "a painting that is not there": ({"style": "in/x.jpg"}, "there is no 'in/x.jpg'"),
@@ -411,15 +411,28 @@ def test_the_page_on_the_api_is_up_to_date() -> None:
     assert text == updated(text), "write it anew: make docs"
 
 
+def ordered(made: Made, target: str | None = None) -> Order:
+    service = made.backend.service
+    return Order(
+        media=service.media.url, system=service.system.url, source="in/a.mp4",
+        style="starry_night", model=None, target=target, options={}, engine="inline", workers=None,
+        resumed=False,
+    )  # fmt: skip
+
+
+def test_the_error_of_a_run_names_what_a_request_can_do(made: Made) -> None:
+    service = made.backend.service
+    service.media.put("out/a.mp4", b"mine")
+    ending = make(ordered(made, "out/a.mp4"), service.core, lambda _: None)
+    assert ending.error == (
+        '\'out/a.mp4\' exists; "force": true in "options" overwrites it, "target" names another'
+    )
+
+
 def test_an_error_names_paths_as_users_know_them(made: Made, tmp_path: Path) -> None:
     service = made.backend.service
     service.media.put("in/a.mp4", b"no video")
-    order = Order(
-        media=service.media.url, system=service.system.url, source="in/a.mp4",
-        style="starry_night", model=None, target=None, options={}, engine="inline", workers=None,
-        resumed=False,
-    )  # fmt: skip
-    ending = make(order, service.core, lambda _: None)
+    ending = make(ordered(made), service.core, lambda _: None)
     assert ending.kind == "refused"
     assert ending.error is not None
     assert ending.error.startswith("'in/a.mp4' is not a video")

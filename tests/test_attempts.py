@@ -114,7 +114,7 @@ def test_a_lost_engine_is_begun_again_as_often_as_asked() -> None:
     assert scored.restarts == 6
     assert scored.retried == 6  # and no chunk was given up for it
     assert notes[0] == "all workers are gone; started again (1 of 6)"
-    with pytest.raises(RunFailed, match="gone; 1 of 4 chunks are done, and the same command goes"):
+    with pytest.raises(RunFailed, match="gone; 1 of 4 chunks are done; begun again it goes on"):
         _make("dx x".replace(" ", ""), restarts=1)
 
 

@@ -214,7 +214,7 @@ def test_a_target_whose_upload_was_not_answered_is_known_again(
     target.put(file, force=False)
     assert target.store.get("out.mp4") == file.read_bytes()
     file.write_bytes(os.urandom(1000))
-    with pytest.raises(RequestError, match="exists; --force overwrites it"):
+    with pytest.raises(RequestError, match="exists; force overwrites it"):
         target.put(file, force=False)
 
 

@@ -15,7 +15,7 @@ import impasto
 from cli_fakes import FakeRun, a_report, a_source, chunks
 from impasto.cli import main, options
 from impasto.cli.reference import reference
-from impasto.errors import Interrupted, RequestError, RunFailed, SourceRefused
+from impasto.errors import Interrupted, RequestError, RunFailed, SourceRefused, Way
 from impasto.keys import to_json
 from impasto.observe.logs import Line
 from impasto.records import Check, Encode, Failed, Plan, ScorerSpec, Spec
@@ -439,10 +439,10 @@ def test_an_interrupted_resume_says_how_to_go_on(
     store: FakeStore, run: FakeRun, capsys: Captured
 ) -> None:
     put_run(store, "aaaa1111", finished=False)
-    run.outcome = Interrupted("stopped with 1 of 5 chunks done; the same command goes on")
+    run.outcome = Interrupted("stopped with 1 of 5 chunks done", Way("resume"))
     assert main(["runs", "resume", "aaaa", "--quiet"]) == 130
     assert capsys.readouterr().err == (
-        "impasto: stopped with 1 of 5 chunks done; the same command goes on: "
+        "impasto: stopped with 1 of 5 chunks done; the same command goes on from there: "
         "impasto runs resume aaaa --quiet\n"
     )
 

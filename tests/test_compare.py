@@ -77,7 +77,7 @@ def test_a_target_of_another_length_is_refused_before_anything_is_written(
 def test_a_clip_is_not_overwritten_unless_forced(media: Media, tmp_path: Path) -> None:
     out = tmp_path / "side.mp4"
     out.write_bytes(b"mine")
-    with pytest.raises(RequestError, match="--force"):
+    with pytest.raises(RequestError, match="force overwrites it"):
         compare(media("cfr_24"), media("cfr_24"), out)
     assert out.read_bytes() == b"mine"
     compare(media("cfr_24"), media("cfr_24"), out, force=True)

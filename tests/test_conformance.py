@@ -300,9 +300,11 @@ def test_a_named_container_that_lacks_room_is_refused_with_one_that_has_it(
     media: Media, tmp_path: Path
 ) -> None:
     target = tmp_path / "out.mp4"
-    with pytest.raises(RequestError, match=r"can't hold srt .*attachments; try -o '.*\.mkv'"):
+    with pytest.raises(
+        RequestError, match=r"can't hold srt .*attachments; the target '.*\.mkv' would"
+    ):
         paint(media("subtitles_chapters"), tmp_path / "work", target=target)
-    with pytest.raises(RequestError, match=r"mov_text subtitle; try -o '.*\.mp4'"):
+    with pytest.raises(RequestError, match=r"mov_text subtitle; the target '.*\.mp4' would"):
         paint(media("mov_text"), tmp_path / "work", target=tmp_path / "out.mkv")
     assert not list(tmp_path.glob("*.m*"))
 
@@ -319,10 +321,31 @@ def test_without_a_name_another_container_is_taken_and_noted(media: Media, tmp_p
     assert Path(report.target).suffix == ".mkv"
 
 
+def test_a_shape_of_pixels_that_webm_lacks_takes_another_container(
+    media: Media, tmp_path: Path
+) -> None:
+    film = tmp_path / "film.webm"
+    shutil.copyfile(media("odd_vp9"), film)
+    squeezed = replace(PLAIN, size="101x101")
+    with pytest.raises(RequestError, match=r"not square; the target '.*\.mp4' would do") as caught:
+        paint(film, tmp_path / "work", target=tmp_path / "out.webm", options=squeezed)
+    target = Path(caught.value.ways[0].about)
+    paint(film, tmp_path / "work", target=target, options=squeezed)
+    assert watch(target).size == (101, 101)
+    report = paint(film, tmp_path / "work", options=squeezed)
+    assert Path(report.target) == tmp_path / "film.identity.mp4"
+    only_vp9 = replace(PLAIN, size="101x101", codec="vp9")
+    with pytest.raises(RequestError, match=r"leave out codec vp9; the target '.*\.mkv' would do"):
+        paint(media("subtitles_chapters"), tmp_path / "work", options=only_vp9)
+    small = replace(PLAIN, size="101x57", codec="h265")
+    with pytest.raises(RequestError, match=r"h265 needs more than 64 .* use another codec"):
+        paint(film, tmp_path / "work", target=tmp_path / "out.webm", options=small)
+
+
 def test_an_existing_target_is_kept_unless_force_is_given(media: Media, tmp_path: Path) -> None:
     target = tmp_path / "out.mp4"
     target.write_bytes(b"mine")
-    with pytest.raises(RequestError, match="--force"):
+    with pytest.raises(RequestError, match="force overwrites it"):
         paint(media("one_frame"), tmp_path / "work", target=target)
     assert target.read_bytes() == b"mine"
     paint(media("one_frame"), tmp_path / "work", target=target, options=replace(PLAIN, force=True))

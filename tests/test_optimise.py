@@ -455,7 +455,7 @@ def test_a_picture_is_painted_beside_itself(
     with Image.open(target) as made:
         assert made.size == (SIDE, SIDE)
         assert apart(np.asarray(made.convert("RGB")), blobs()) > 10
-    with pytest.raises(RequestError, match="exists; --force overwrites it"):
+    with pytest.raises(RequestError, match="exists; force overwrites it"):
         run(photo, tmp_path, painting, network, chunk_frames=None)
 
 
@@ -531,8 +531,8 @@ def test_bad_pictures_are_refused_in_one_line(tmp_path: Path) -> None:
     ("target", "options", "message"),
     [
         ("out.mp4", {}, "a picture becomes a .png or .jpg file"),
-        ("out.png", {"start": "1"}, "--start is for videos"),
-        ("out.png", {"codec": "av1"}, "--codec is for videos"),
+        ("out.png", {"start": "1"}, "start is for videos"),
+        ("out.png", {"codec": "av1"}, "codec is for videos"),
         ("out.png", {"device": "cuda:0"}, "device 'cuda:0' is not supported"),
         ("out.png", {"size": "16384x16384"}, "over the limit of"),
     ],

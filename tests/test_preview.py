@@ -95,7 +95,7 @@ def test_a_sheet_is_not_overwritten_unless_forced(
 ) -> None:
     target = tmp_path / "sheet.png"
     target.write_bytes(b"mine")
-    with pytest.raises(RequestError, match="--force"):
+    with pytest.raises(RequestError, match="force overwrites it"):
         make(media("cfr_24"), target, settings)
     assert target.read_bytes() == b"mine"
     make(media("cfr_24"), target, settings, styles=["flat"], frames=1, force=True)

@@ -319,7 +319,7 @@ def test_a_store_that_always_fails_ends_the_run_with_its_reason(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _flaky(monkeypatch, 1)
-    with pytest.raises(RunFailed, match=r"chunk 0 .* failed 3 times: .*bad day.*runs logs"):
+    with pytest.raises(RunFailed, match=r"chunk 0 .* failed 3 times: .*bad day.*the log of run"):
         _paint(film, tmp_path)
     assert _left_over(tmp_path) == []
     logs = list((tmp_path / "store").glob("runs/*/logs/0*.jsonl"))

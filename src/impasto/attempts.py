@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from impasto.errors import EngineLost, Interrupted, RunFailed
+from impasto.errors import EngineLost, Interrupted, RunFailed, Way
 from impasto.protocols import Engine
 from impasto.records import Chunk, Done, Event, Failed, Noted, Plan, Progress, Task
 from impasto.stopping import Stopping
@@ -63,10 +63,7 @@ class Attempts:
             except EngineLost as error:
                 lost = error
             if self.stopping.requested:
-                raise Interrupted(
-                    f"stopped with {self._tally(scored)} chunks done; "
-                    "the same command goes on from there"
-                )
+                raise Interrupted(f"stopped with {self._tally(scored)} chunks done", Way("resume"))
             bad = waiting.given_up
             if bad is not None and (lost is None or not bad.lost_worker):
                 raise self._hopeless(bad)
@@ -109,7 +106,7 @@ class Attempts:
             nonlocal told
             if self.stopping.requested and not told:
                 told = True
-                self.hear(Noted("finishing what is begun; Ctrl-C again stops at once"))
+                self.hear(Noted("finishing what is begun", (Way("stop"),)))
             if isinstance(progress, Noted):
                 self.note(progress.text)
             else:
@@ -120,8 +117,7 @@ class Attempts:
     def _restart(self, lost: EngineLost, scored: Scored) -> None:
         if scored.restarts == self.restarts:
             raise RunFailed(
-                f"{lost}; {self._tally(scored)} chunks are done, and the same command goes on from "
-                "there (with --restarts N by itself)"
+                f"{lost}; {self._tally(scored)} chunks are done", Way("resume"), Way("restart")
             ) from lost
         scored.restarts += 1
         self._losses.clear()  # its end took chunks along, and restarts are what is counted
@@ -131,8 +127,8 @@ class Attempts:
         chunk = self.plan.chunks[failed.chunk]
         return RunFailed(
             f"chunk {chunk.index} (frames {chunk.start} to {chunk.stop - 1}) failed "
-            f"{self._times(chunk.index)} times: {failed.error}; "
-            f"see impasto runs logs {self.task.run_id}"
+            f"{self._times(chunk.index)} times: {failed.error}",
+            Way("logs", self.task.run_id),
         )
 
     def _times(self, chunk: int) -> int:

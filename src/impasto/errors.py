@@ -13,18 +13,80 @@
     ├── OutOfMemory               a device has no room; the scorer retries with less, then gives up
     └── Interrupted               exit code 130: stopped on request; the same command goes on
 
-A message is one line: what, which value, the way out.
+A message is one line: what, which value, the way out. A way out that the command line and the HTTP
+API call by different names is a `Way`, which each of them puts into its own words at its edge.
 """
 
 import errno
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["overwrite", "retarget", "target", "resume", "restart", "stop", "logs", "styles"]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Something that whoever asked can do about an error."""
+
+    kind: Kind
+    """Overwrite what is there, name another target or the one that would do, have the run go on
+    from where it stopped, have a lost engine begun again by itself, not wait for what is begun,
+    look at the run's log, or at the styles there are."""
+    about: str = ""
+    """The target that would do; the run whose log it is."""
+
+
+TAKEN = (Way("overwrite"), Way("retarget"))
+"""Where there is something at a target already."""
+
+IN_PYTHON: dict[Kind, str] = {
+    "overwrite": "force overwrites it",
+    "retarget": "name another target",
+    "target": "the target {about!r} would do",
+    "resume": "begun again it goes on from there",
+    "restart": "with restarts by itself",
+    "stop": "asked again it stops at once",
+    "logs": "the log of run {about} says more",
+    "styles": "see the list of styles",
+}
+"""Ways out for whoever calls from Python, or reads a log."""
+
+
+def worded(message: str, ways: Iterable[Way], words: Mapping[Kind, str]) -> str:
+    """One line of a message and the ways out of it.
+
+    Args:
+        message: what happened.
+        ways: out of it.
+        words: how they are said, with {about} in it; empty where one is none.
+    """
+    said = (words[way.kind].format(about=way.about) for way in ways)
+    return "; ".join(filter(None, [message, ", ".join(filter(None, said))]))
 
 
 class ImpastoError(Exception):
-    """The root: catch this to catch everything that Impasto raises on purpose."""
+    """The root: catch this to catch everything that Impasto raises on purpose.
+
+    Args:
+        message: what happened.
+        ways: out of it.
+    """
 
     exit_code = 1
     told = False
     """Whether another process has said it already, as rank 0 does for all."""
+
+    def __init__(self, message: str = "", *ways: Way) -> None:
+        super().__init__(message)
+        self.ways = ways
+
+    def __str__(self) -> str:
+        return self.worded(IN_PYTHON)
+
+    def worded(self, words: Mapping[Kind, str]) -> str:
+        """One line of it, with its ways out in `words`."""
+        return worded(super().__str__(), self.ways, words)
 
 
 class RequestError(ImpastoError):

@@ -63,8 +63,7 @@ def paint_picture(
     options, scorer = request.options, request.scorer
     for name in _OF_VIDEOS:
         if getattr(options, name) is not None:
-            flag = "--" + name.replace("_", "-")
-            raise RequestError(f"{flag} is for videos, and {str(request.source)!r} is a picture")
+            raise RequestError(f"{name} is for videos, and {str(request.source)!r} is a picture")
     refuse_device(options)
     target = _target(request)
     clock = _Clock(on_event)

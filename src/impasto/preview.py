@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from impasto.errors import RequestError
+from impasto.errors import RequestError, Way
 from impasto.media.decode import FrameReader
 from impasto.media.pixels import Picture, RgbReader
 from impasto.media.probe import probe
@@ -139,7 +139,7 @@ def clock(time_s: Fraction) -> str:
 
 def _check(styles: Sequence[str | Blend], strengths: Sequence[float], frames: int) -> None:
     if not styles:
-        raise RequestError("a preview needs at least one style; see: impasto styles list")
+        raise RequestError("a preview needs at least one style", Way("styles"))
     if not strengths or not all(0 <= strength <= 1 for strength in strengths):
         raise RequestError(f"strengths must be numbers within 0 and 1, got {list(strengths)}")
     if not 1 <= frames <= _MAX_FRAMES:

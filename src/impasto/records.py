@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impasto.access import Access
+from impasto.errors import Way
 from impasto.fleet import Cost, Price, Tail
 from impasto.surroundings import Surroundings
 
@@ -358,6 +359,8 @@ class Noted:
     """Something that a person should know now; it stands in the report too."""
 
     text: str
+    ways: tuple[Way, ...] = ()
+    """What can be done about it."""
 
 
 Event = StageBegan | Planned | Progress | Done | Failed | Noted

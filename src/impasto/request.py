@@ -8,10 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from impasto.errors import RequestError
+from impasto.errors import RequestError, Way
 from impasto.fleet import Tail
 from impasto.media.container import opened, reason
-from impasto.media.encode import choose_encode
+from impasto.media.encode import choose_encode, refuse_size, target_aspect
 from impasto.media.publish import refuse, refuse_source
 from impasto.media.stitch import MUXERS, unsupported
 from impasto.plan import default_cut
@@ -25,6 +25,7 @@ from impasto.surroundings import Surroundings
 _MAX_SIDE = 16384
 _OPTIMISED_FRAMES = 12
 """Per chunk: each takes seconds to minutes, and a chunk is what an interruption costs."""
+_ASPECTLESS = MUXERS.keys() - {".mp4"}
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}")
 
 
@@ -134,12 +135,13 @@ def resolve(request: Request, source: Source, *, max_pixels: int = Limits().max_
     optimised = request.scorer.optimise is not None
     if optimised:
         check_frames(width, height)
-    target, codec, notes = _target(request, source)
+    if options.codec is not None:
+        refuse_size(options.codec, width, height)  # before a container is sought for it
+    square = target_aspect(source, width, height) == 1
+    target, codec, notes = _target(request, source, square=square)
     encode, more = choose_encode(
         source, codec=codec, crf=options.crf, preset=options.preset, width=width, height=height
     )
-    if (problem := _aspect_problem(encode, target)) is not None:
-        raise RequestError(problem)
     chunk_frames, tail = _cut(options.chunk_frames, encode, optimised=optimised)
     spec = Spec(
         source=source.digest,
@@ -212,33 +214,30 @@ def read_model(place: Place) -> bytes:
     return data
 
 
-def _target(request: Request, source: Source) -> tuple[Place, Codec, list[str]]:
+def _target(request: Request, source: Source, *, square: bool) -> tuple[Place, Codec, list[str]]:
     """Choose the target's path and codec, and say where that differs from the plain wish."""
-    wished = request.options.codec
-    if request.target is not None:
-        target = request.target
-        codec = wished or _usual_codec(target.suffix)
-        if problems := _problems(source, target, codec):
-            raise RequestError(
-                f"a {target.suffix or 'nameless'} file can't hold {', '.join(problems)}; "
-                + _way_out(source, target, codec)
-            )
-    else:
-        suffix = request.source.suffix.lower()
-        stem = f"{request.source.stem}.{request.scorer.name}{_part(request.options)}"
-        choices = [suffix] if suffix in MUXERS else []
-        for suffix in dict.fromkeys([*choices, ".mp4", ".mkv"]):
-            target = request.source.with_name(stem + suffix)
-            codec = wished or _usual_codec(suffix)
-            if not (problems := _problems(source, target, codec)):
-                break
-        else:
-            raise RequestError(f"no container holds {', '.join(problems)}")
+    wished, named = request.options.codec, request.target
+    choices = [named] if named is not None else _beside(request)
+
+    def problems(place: Place) -> list[str]:
+        return _problems(source, place, wished or _usual_codec(place), square=square)
+
+    target = next((place for place in choices if not problems(place)), None)
+    if target is None:
+        raise _unheld(source, choices[0], wished, square=square)
     refuse(target, force=request.options.force or request.options.resumed)
     refuse_source(target, request.source)
-    moved = target.suffix.lower() != request.source.suffix.lower() and request.target is None
-    notes = [f"the target is a {target.suffix} file, which holds every stream"] if moved else []
-    return target, codec, notes
+    moved = named is None and target.suffix.lower() != request.source.suffix.lower()
+    notes = [f"the target is a {target.suffix} file, which holds all of it"] if moved else []
+    return target, wished or _usual_codec(target), notes
+
+
+def _beside(request: Request) -> list[Place]:
+    """Where a target may go that nobody has named, the best first."""
+    suffix = request.source.suffix.lower()
+    stem = f"{request.source.stem}.{request.scorer.name}{_part(request.options)}"
+    suffixes = [*([suffix] if suffix in MUXERS else []), ".mp4", ".mkv"]
+    return [request.source.with_name(stem + each) for each in dict.fromkeys(suffixes)]
 
 
 def _part(options: Options) -> str:
@@ -253,34 +252,36 @@ def _part(options: Options) -> str:
     return f".{first}-{'end' if options.end is None else seconds(options.end)}"
 
 
-def _way_out(source: Source, target: Place, codec: Codec) -> str:
-    for suffix in MUXERS:
-        other = target.with_suffix(suffix)
-        if not _problems(source, other, codec):
-            return f"try -o {str(other)!r}"
-    return f"no container holds all streams beside {codec}"
+def _unheld(source: Source, target: Place, wished: Codec | None, *, square: bool) -> RequestError:
+    """That `target` can't hold what it should, and which other could."""
+    found = ", ".join(_problems(source, target, wished or _usual_codec(target), square=square))
+    message = f"a {target.suffix or 'nameless'} file can't hold {found}"
+    others = [target.with_suffix(suffix) for suffix in MUXERS]
+    for codec in dict.fromkeys([wished, None]):
+        for other in others:
+            if not _problems(source, other, codec or _usual_codec(other), square=square):
+                if codec != wished:
+                    message += f"; leave out codec {wished}"
+                return RequestError(message, Way("target", str(other)))
+    return RequestError(f"{message}, and no other container can")
 
 
-def _usual_codec(suffix: str) -> Codec:
-    return "vp9" if suffix.lower() == ".webm" else "h264"
+def _usual_codec(target: Place) -> Codec:
+    return "vp9" if target.suffix.lower() == ".webm" else "h264"
 
 
-def _problems(source: Source, target: Place, codec: Codec) -> list[str]:
+def _problems(source: Source, target: Place, codec: Codec, *, square: bool) -> list[str]:
+    """What `target` can't hold, in pixels that are `square` or not."""
     problems = unsupported(source, target, codec)
-    if codec in {"vp9", "av1"} and source.display_aspect != 1 and target.suffix.lower() != ".mp4":
+    if (
+        target.suffix.lower() in MUXERS
+        and codec in {"vp9", "av1"}
+        and not square
+        and target.suffix.lower() != ".mp4"
+    ):
         # These bitstreams have no aspect ratio, and PyAV can't set Matroska's display size.
         problems.append(f"{codec} with pixels that are not square")
     return problems
-
-
-def _aspect_problem(encode: Encode, target: Place) -> str | None:
-    square = encode.sample_aspect_ratio == 1 or encode.codec not in {"vp9", "av1"}
-    if square or target.suffix.lower() == ".mp4":
-        return None
-    return (
-        f"{encode.codec} in {target.suffix} can't hold this shape of pixels; use .mp4, or h264 in "
-        ".mkv"
-    )
 
 
 def target_size(source: Source, size: str) -> tuple[int, int]:
@@ -327,8 +328,8 @@ def select_frames(ledger: Ledger, start: str | None, end: str | None) -> tuple[i
     if begin >= stop:
         length_s = float((ledger.pts[-1] + ledger.last_duration) * ledger.time_base - first_s)
         raise RequestError(
-            f"no frame lies between --start {start or 0} and --end {end or 'the end'}; the video "
-            f"lasts {length_s:.3f} s"
+            f"no frame lies between {f'start {start}' if start else 'the start'} and "
+            f"{f'end {end}' if end else 'the end'}; the video lasts {length_s:.3f} s"
         )
     return begin, stop
 

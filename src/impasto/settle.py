@@ -75,7 +75,7 @@ def settle_plan(
     if plan.precision not in supported_precisions():
         raise RequestError(
             f"run {run_id(spec)} was begun in {plan.precision}, which this machine lacks; "
-            "finish it where it was begun, or start anew with --precision f32"
+            "finish it where it was begun, or start anew in precision f32"
         )
     return plan
 

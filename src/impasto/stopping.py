@@ -5,7 +5,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from impasto.errors import Interrupted
+from impasto.errors import Interrupted, Way
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -37,7 +37,7 @@ class Stopping:
     def here(self, after: str) -> None:
         """Raise Interrupted if it was asked for; `after` says what was done last."""
         if self.requested:
-            raise Interrupted(f"stopped after {after}; the same command begins again")
+            raise Interrupted(f"stopped after {after}", Way("resume"))
 
     def _hear(self, _number: int, _frame: FrameType | None) -> None:
         if self.requested:

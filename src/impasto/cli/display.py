@@ -12,8 +12,9 @@ from rich.text import Text
 
 from impasto.cli.look import Glyphs, glyphs, gradient
 from impasto.cli.progress import STAGES, RunProgress, State
-from impasto.cli.text import clean, clock, count, middle, pace, plural, span
+from impasto.cli.text import clean, clock, middle, pace, span
 from impasto.records import Event, Failed, Noted
+from impasto.wording import count, plural
 
 LINE_EVERY_S = 10.0
 """Where nobody watches, a log grows by a line in this time at most."""
@@ -78,8 +79,8 @@ class Lines:
     def tell(self, event: Event, now_s: float) -> None:
         """Write what `event` changed, unless the last line is too young."""
         match event:
-            case Noted(text):
-                self._write(f"note: {clean(text)}")
+            case Noted():
+                self._write(f"note: {clean(self._progress.notes[-1])}")
             case Failed():
                 self._write(f"chunk {event.chunk} failed on {clean(event.worker)}: "
                             f"{clean(event.error)}")  # fmt: skip

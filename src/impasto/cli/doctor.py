@@ -19,10 +19,11 @@ from rich.text import Text
 from impasto.cli import summary
 from impasto.cli.look import err, glyphs, out
 from impasto.cli.options import Json, settings
-from impasto.cli.text import clean, plural, size
+from impasto.cli.text import clean, size
 from impasto.engines import open_engine
 from impasto.errors import ImpastoError, RequestError
 from impasto.records import Settings
+from impasto.wording import plural
 
 FEATURES = ("amx_bf16", "amx_int8", "avx512_bf16", "avx512f", "avx2", "fma")
 """Instruction sets that decide how fast a network runs, in Linux's names."""

@@ -23,10 +23,11 @@ from impasto.cli.options import (
     settings,
 )
 from impasto.cli.pages import Command
-from impasto.cli.text import clean, pace, plural, span
+from impasto.cli.text import clean, pace, span
 from impasto.errors import RequestError
 from impasto.fleet import BOOT_S, Bill, Fleet, Price, find_price
 from impasto.records import Codec
+from impasto.wording import plural
 
 if TYPE_CHECKING:
     from impasto.estimate import Estimate

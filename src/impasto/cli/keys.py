@@ -9,8 +9,8 @@ import typer
 from impasto.cli import pages, summary
 from impasto.cli.look import out
 from impasto.cli.options import Json, Quiet, Work, settings
-from impasto.cli.text import plural
 from impasto.errors import RequestError
+from impasto.wording import plural
 
 app = typer.Typer(
     cls=pages.Group,

@@ -4,6 +4,8 @@ from collections import deque
 from enum import IntEnum
 from itertools import pairwise
 
+from impasto.cli.text import WAYS
+from impasto.errors import worded
 from impasto.records import Chunk, Done, Event, Failed, Noted, Planned, Progress, StageBegan
 
 STAGES = ("probe", "plan", "score", "stitch", "verify")
@@ -62,8 +64,8 @@ class RunProgress:
                 self.failures.append(event)
                 self._frames[event.chunk] = 0
                 self._set(event.chunk, State.FAILED)
-            case Noted(text):
-                self.notes.append(text)
+            case Noted(text, ways):
+                self.notes.append(worded(text, ways, WAYS))
 
     @property
     def stage(self) -> str | None:

@@ -17,11 +17,12 @@ from impasto.cli import pages, remote, summary
 from impasto.cli.look import out
 from impasto.cli.options import Json, Quiet, Work, settings
 from impasto.cli.remote import ServerOption, server_of
-from impasto.cli.text import age, clean, plural, size, unique_length
+from impasto.cli.text import age, clean, size, unique_length
 from impasto.cli.video import score_again, stylize_again
 from impasto.errors import RequestError
 from impasto.keys import from_json
 from impasto.records import Plan, Report
+from impasto.wording import plural
 
 if TYPE_CHECKING:
     from impasto.observe.logs import Line

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from impasto.cli.summary import print_json
-from impasto.cli.text import clean, command_line
+from impasto.cli.text import WAYS, clean, command_line
 from impasto.config import find_ranks
 from impasto.errors import ImpastoError, Interrupted
 from impasto.surroundings import Ranks, forbid_core_dumps
@@ -83,7 +83,7 @@ def explain(error: Exception, words: Sequence[str]) -> tuple[int, str]:
         case Interrupted() | typer.Abort():
             return INTERRUPTED, _interrupted(error, words)
         case ImpastoError():
-            return error.exit_code, clean(str(error))
+            return error.exit_code, clean(error.worded(WAYS))
         case typer.TyperException():  # usage: an unknown option, a missing argument
             return WRONG, _usage(error)
         case OSError():
@@ -99,7 +99,8 @@ def explain(error: Exception, words: Sequence[str]) -> tuple[int, str]:
 def _interrupted(error: Exception, words: Sequence[str]) -> str:
     if not any(list(words[: len(command)]) == command for command in RESUMABLE):
         return "interrupted"
-    told = clean(str(error)) or "interrupted; the same command goes on from there"
+    told = clean(error.worded(WAYS)) if isinstance(error, Interrupted) else ""
+    told = told or "interrupted; the same command goes on from there"
     return f"{told}: {command_line(['impasto', *words])}"
 
 

@@ -14,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from impasto.cli.look import err, glyphs
-from impasto.cli.text import clean, count, plural, size, span
+from impasto.cli.text import clean, size, span
 from impasto.errors import RunFailed
 from impasto.fleet import Cost
 from impasto.records import Check, Report, Source
+from impasto.wording import count, plural
 
 if TYPE_CHECKING:
     from impasto.preview import PreviewReport

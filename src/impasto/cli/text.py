@@ -6,8 +6,22 @@ from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
 
+from impasto.errors import Kind
+
 UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories that move a cursor, turn a line's direction or can't be encoded."""
+
+WAYS: dict[Kind, str] = {
+    "overwrite": "--force overwrites it",
+    "retarget": "-o names another",
+    "target": "try -o {about!r}",
+    "resume": "the same command goes on from there",
+    "restart": "--restarts N does so by itself",
+    "stop": "Ctrl-C again stops at once",
+    "logs": "see impasto runs logs {about}",
+    "styles": "see: impasto styles list",
+}
+"""Ways out of an error, on the command line."""
 
 
 def clean(text: str) -> str:
@@ -42,16 +56,6 @@ def _quoted(word: str) -> str:
         for char in word
     )
     return f"$'{body}'"
-
-
-def count(number: int) -> str:
-    """Group thousands: "12,345"."""
-    return f"{number:,}"
-
-
-def plural(number: int, noun: str) -> str:
-    """Count things: "1 frame", "2 frames"."""
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def size(number: float) -> str:

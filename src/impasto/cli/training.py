@@ -11,8 +11,9 @@ from rich.text import Text
 
 from impasto.cli.display import LINE_EVERY_S, MARGIN, Clock, bar
 from impasto.cli.look import Glyphs, glyphs
-from impasto.cli.text import clean, clock, count, middle
+from impasto.cli.text import clean, clock, middle
 from impasto.train.step import TrainingStep
+from impasto.wording import count
 
 _AVERAGED = 0.1
 """Share of the newest crops' losses in the ones that are shown: single crops differ much."""

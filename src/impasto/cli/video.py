@@ -25,7 +25,6 @@ from impasto.cli.options import (
 from impasto.cli.pages import Command
 from impasto.cli.progress import RunProgress
 from impasto.cli.remote import ServerOption, server_of, stylize_there
-from impasto.cli.text import plural
 from impasto.cli.training import follow_training
 from impasto.engines import follows, together
 from impasto.errors import RequestError
@@ -33,6 +32,7 @@ from impasto.media.publish import refuse
 from impasto.records import Event, PixelScale, Report
 from impasto.records import Source as Probed
 from impasto.styles import name_of
+from impasto.wording import plural
 
 if TYPE_CHECKING:
     from impasto.request import Options

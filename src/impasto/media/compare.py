@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 from av.video.frame import VideoFrame
 
-from impasto.errors import RequestError
+from impasto.errors import RequestError, Way
 from impasto.media.decode import FrameReader
 from impasto.media.encode import choose_encode, encode_segment
 from impasto.media.pixels import Picture, RgbReader, YuvWriter
@@ -65,8 +65,8 @@ def compare(
         start = _start(left, right, start_s, source, target)
         if problems := unsupported(left, out, "h264"):
             raise RequestError(
-                f"a {out.suffix or 'nameless'} file can't hold {', '.join(problems)}; "
-                f"try -o {str(out).removesuffix(out.suffix) + '.mkv'!r}"
+                f"a {out.suffix or 'nameless'} file can't hold {', '.join(problems)}",
+                Way("target", str(out).removesuffix(out.suffix) + ".mkv"),
             )
         width, height = _panel(left, right)
         plan = _plan(left, width, height, start, start + len(right.ledger))

@@ -71,10 +71,7 @@ def choose_encode(
     crf = _DEFAULT_CRF[codec] if crf is None else crf
     if not 0 <= crf <= _MAX_CRF[codec]:
         raise RequestError(f"crf must be within 0 and {_MAX_CRF[codec]} for {codec}, got {crf}")
-    if codec == "h265" and min(width, height) <= _X265_CTU:
-        raise RequestError(
-            f"h265 needs more than {_X265_CTU} pixels a side, got {width}×{height}; use h264"
-        )
+    refuse_size(codec, width, height)
     notes = []
     pixel_format = "yuv" + _subsampling(source) + "p"
     if codec == "av1":
@@ -83,12 +80,11 @@ def choose_encode(
         pixel_format = "yuv444p"
         notes.append(
             f"{width}×{height} is odd, which {codec} holds only in 4:4:4; where players can't show "
-            "that, use --codec vp9"
+            "that, use codec vp9"
         )
     notes += _lost_in_conversion(source, pixel_format)
     if source.color.hdr:
         notes.append(f"HDR ({source.color.transfer}) is tone-mapped to SDR, BT.709")
-    same_shape = (width, height) == (source.display_width, source.display_height)
     encode = Encode(
         codec=codec,
         crf=crf,
@@ -96,13 +92,20 @@ def choose_encode(
         width=width,
         height=height,
         pixel_format=pixel_format,
-        sample_aspect_ratio=source.display_aspect
-        if same_shape
-        else _fitted_aspect(source, width, height),
+        sample_aspect_ratio=target_aspect(source, width, height),
         color=target_color(source),
         rate=_tame_rate(source.ledger.average_rate),
     )
     return encode, tuple(notes)
+
+
+def refuse_size(codec: Codec, width: int, height: int) -> None:
+    """Raise RequestError for a picture that is too small for its codec."""
+    if codec == "h265" and min(width, height) <= _X265_CTU:
+        raise RequestError(
+            f"h265 needs more than {_X265_CTU} pixels a side, got {width}×{height}; use another "
+            "codec"
+        )
 
 
 def _lost_in_conversion(source: Source, pixel_format: str) -> list[str]:
@@ -129,7 +132,10 @@ def _subsampling(source: Source) -> str:
     return "422" if any(half in name for half in ("422", "yuyv", "uyvy", "nv16")) else "420"
 
 
-def _fitted_aspect(source: Source, width: int, height: int) -> Fraction:
+def target_aspect(source: Source, width: int, height: int) -> Fraction:
+    """Width over height of one pixel of a target of that size, which shows the source's shape."""
+    if (width, height) == (source.display_width, source.display_height):
+        return source.display_aspect
     shape = Fraction(source.display_width, source.display_height) * source.display_aspect
     sar = shape * Fraction(height, width)
     # Sizes are rounded to whole pixels; that is not worth a ratio of its own.

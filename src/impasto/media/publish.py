@@ -10,8 +10,10 @@ import zlib
 from collections.abc import Generator
 from pathlib import Path
 
-from impasto.errors import OutOfSpace, RequestError, RunFailed
+from impasto.errors import TAKEN, OutOfSpace, RequestError, RunFailed, Way
 from impasto.protocols import File, RemoteFile
+
+_RETARGET = Way("retarget")
 
 
 def refuse(target: File, *, force: bool) -> None:
@@ -24,7 +26,7 @@ def refuse(target: File, *, force: bool) -> None:
     """
     if not isinstance(target, Path):
         if target.exists() and not force:
-            raise RequestError(f"{str(target)!r} exists; --force overwrites it, -o names another")
+            raise RequestError(f"{str(target)!r} exists", *TAKEN)
         return
     folder = target.absolute().parent
     try:
@@ -32,13 +34,13 @@ def refuse(target: File, *, force: bool) -> None:
     except OSError as error:  # a name that is too long, say
         raise RequestError(f"can't write {str(target)!r}: {error.strerror}") from error
     if is_folder:
-        raise RequestError(f"{str(target)!r} is a folder; -o names a file")
+        raise RequestError(f"{str(target)!r} is a folder", _RETARGET)
     if taken and not force:
-        raise RequestError(f"{str(target)!r} exists; --force overwrites it, -o names another")
+        raise RequestError(f"{str(target)!r} exists", *TAKEN)
     if not folder.is_dir():
         raise RequestError(f"there is no folder {str(folder)!r} for {target.name!r}; make it first")
     if not os.access(folder, os.W_OK):
-        raise RequestError(f"the folder {str(folder)!r} can't be written to; -o names another")
+        raise RequestError(f"the folder {str(folder)!r} can't be written to", _RETARGET)
 
 
 def refuse_source(target: File, *sources: File) -> None:
@@ -49,7 +51,7 @@ def refuse_source(target: File, *sources: File) -> None:
         else:
             same = str(target) == str(source)
         if same:
-            raise RequestError(f"{str(target)!r} is a source itself; -o names another target")
+            raise RequestError(f"{str(target)!r} is a source itself", _RETARGET)
 
 
 @contextlib.contextmanager
@@ -95,7 +97,8 @@ def _elsewhere(target: RemoteFile) -> Generator[Path]:
                 raise
             raise OutOfSpace(
                 f"no space left in {tempfile.gettempdir()!r}, where {str(target)!r} is put "
-                "together; make room there: the same command goes on from what is done"
+                "together; make room there",
+                Way("resume"),
             ) from error
 
 
@@ -122,7 +125,9 @@ def _beside(target: Path, *, force: bool) -> Generator[Path]:
             raise
         raise OutOfSpace(
             f"no space left in {str(target.absolute().parent)!r} for {target.name!r}; make room "
-            "there, or name another place with -o: the same command goes on from what is done"
+            "there",
+            _RETARGET,
+            Way("resume"),
         ) from error
     finally:
         with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from impasto.config import load_settings
-from impasto.errors import ImpastoError, Interrupted, RequestError
+from impasto.errors import ImpastoError, Interrupted, RequestError, worded
 from impasto.keys import from_json, to_json
 from impasto.observe import output
 from impasto.records import (
@@ -39,6 +39,7 @@ from impasto.request import Options
 from impasto.runtimes.onnx_file import MAX_BYTES
 from impasto.service.settings import JobLimits
 from impasto.service.submissions import read_options
+from impasto.service.words import WAYS, in_api_words
 from impasto.stores import locate, open_store
 from impasto.train.paintings import is_painting, learn_painting
 
@@ -137,7 +138,7 @@ class _Teller:
                         "lost_worker": event.lost_worker}  # fmt: skip
                 self._say("chunk_failed", data)
             case Noted():
-                self._say("note", {"text": event.text})
+                self._say("note", {"text": worded(event.text, event.ways, WAYS)})
 
     def _plan(self, event: Planned) -> None:
         chunks = {chunk.index: len(chunk) for chunk in event.chunks}
@@ -289,7 +290,7 @@ def _as_json(order: Order, report: Report) -> dict[str, Any]:
 def _line(error: BaseException, order: Order) -> str:
     """One line of it, with paths as users know them: where the store is is not their matter."""
     root = place_of(order.media, "").rstrip("/")
-    return " ".join(str(error).split()).replace(f"{root}/", "")[:_MAX_LINE]
+    return " ".join(in_api_words(error).split()).replace(f"{root}/", "")[:_MAX_LINE]
 
 
 def restrain(limits: JobLimits) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from impasto.access import Access, find_access
-from impasto.errors import RequestError, RunFailed
+from impasto.errors import TAKEN, RequestError, RunFailed
 from impasto.stores.backends import local_path, open_store, scheme_of, split
 from impasto.stores.reader import BLOCK, Blocks, RangeReader
 from impasto.stores.store import Entry, Store
@@ -126,7 +126,7 @@ class StoredFile:
             data.seek(0)
             ours = hashlib.file_digest(data, "sha256").hexdigest()
             if StoredFile(self.store, self.key).sha256() != ours:
-                raise RequestError(f"{str(self)!r} exists; --force overwrites it, -o names another")
+                raise RequestError(f"{str(self)!r} exists", *TAKEN)
 
 
 Place = Path | StoredFile

@@ -23,7 +23,7 @@ from obstore.exceptions import (
 from obstore.store import LocalStore, ObjectStore
 
 from impasto.access import Access
-from impasto.errors import ImpastoError, OutOfSpace, RequestError, RunFailed
+from impasto.errors import ImpastoError, OutOfSpace, RequestError, RunFailed, Way
 
 _PART_BYTES = 8 << 20
 _PARTS_AT_A_TIME = 4
@@ -317,8 +317,7 @@ class Store:
             return RequestError(f"{what}: the credentials are refused ({plain_answer(text)})")
         if any(f"(os error {code})" in text for code in OutOfSpace.CODES):
             return OutOfSpace(
-                f"no space left in {self.url} for {key!r}; make room there and give the same "
-                "command again: it goes on from what is done"
+                f"no space left in {self.url} for {key!r}; make room there", Way("resume")
             )
         return RunFailed(f"{what}: {plain_answer(text)}")
 

@@ -5,11 +5,10 @@ shipped networks paint in it (vectors.npz), or a network of its own (style.onnx)
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
-from impasto.errors import RequestError
+from impasto.errors import RequestError, Way
 from impasto.styles.card import (
     CARD,
     MODEL,
@@ -34,6 +33,7 @@ from impasto.styles.vectors import (
     pack_vectors,
     unpack_vectors,
 )
+from impasto.wording import did_you_mean
 
 DEFAULT_QUALITY = "balanced"
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -67,7 +67,7 @@ def read_style(name: str, *, user_styles: Path | None = None) -> Style:
     roots = _roots(user_styles)
     found = [root / name for root in roots if name in names_in(root)]
     if not found:
-        raise RequestError(_unknown(name, [each for root in roots for each in names_in(root)]))
+        raise _unknown(name, [each for root in roots for each in names_in(root)])
     return read_card(found[0], shipped=found[0].parent == _SHIPPED)
 
 
@@ -256,12 +256,12 @@ def _tier(quality: str) -> int:
     return QUALITIES.index(quality) if quality in QUALITIES else len(QUALITIES)
 
 
-def _unknown(name: str, names: list[str]) -> str:
+def _unknown(name: str, names: list[str]) -> RequestError:
+    message = f"no style {name[:80]!r}"
     if Path(name).suffix.lower() in PICTURES:
-        return (
-            f"no style {name[:80]!r}; a painting is learned first: "
+        return RequestError(
+            f"{message}; a painting is learned first: "
             f"impasto styles learn {name[:80]} --content photos/"
         )
-    close = difflib.get_close_matches(name.lower(), names, n=3)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"no style {name[:80]!r}; {hint}see: impasto styles list"
+    hint = did_you_mean(name, names)
+    return RequestError(f"{message}; {hint}") if hint else RequestError(message, Way("styles"))

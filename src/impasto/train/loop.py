@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from impasto.errors import Interrupted, RequestError
+from impasto.errors import Interrupted, RequestError, Way
 from impasto.nets.painter import Painter, plain_style
 from impasto.nets.texture import total_variation
 from impasto.stopping import Stopping
@@ -317,9 +317,7 @@ def run(
             if done % rhythm.checkpoint_every == 0 or ended or stop:
                 trainer.save(checkpoint)
             if stop and not ended:
-                raise Interrupted(
-                    f"stopped after iteration {done}; the same command goes on from there"
-                )
+                raise Interrupted(f"stopped after iteration {done}", Way("resume"))
     trainer.take_best()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from impasto.errors import RequestError
+from impasto.errors import RequestError, Way
 from impasto.records import Settings
 from impasto.stores import Place
 from impasto.styles import PICTURES, check_own_name, find_style
@@ -47,7 +47,8 @@ def sha256_of(painting: Path) -> str:
     except OSError as error:
         raise RequestError(
             f"painting {painting} can't be read: {error.strerror}; give a JPEG or PNG picture, or "
-            "a name from: impasto styles list"
+            "a style's name",
+            Way("styles"),
         ) from error
 
 

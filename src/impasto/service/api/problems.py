@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from impasto.errors import Conflict, ImpastoError, LimitExceeded, NotFound, RequestError, RunFailed
+from impasto.service.words import in_api_words
 
 log = logging.getLogger("impasto.service.api")
 
@@ -148,9 +149,10 @@ def _fault(error: Mapping[str, Any]) -> Fault:
 def _ours(request: Request, error: Exception) -> ProblemResponse:
     match error:
         case LimitExceeded(retry_after_s=wait_s) if wait_s > 0:
-            return problem(429, str(error), headers={"Retry-After": str(math.ceil(wait_s))})
+            again = {"Retry-After": str(math.ceil(wait_s))}
+            return problem(429, in_api_words(error), headers=again)
         case RequestError():
-            return problem(_STATUS.get(type(error), 422), str(error))
+            return problem(_STATUS.get(type(error), 422), in_api_words(error))
         case RunFailed():  # it names stores and databases, which are not the asker's matter
             log.error("%s", error)
             return problem(

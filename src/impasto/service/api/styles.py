@@ -9,6 +9,7 @@ from impasto.service.api.access import BackendDep, only
 from impasto.service.api.models import StyleBrief, StyleCard, StyleList
 from impasto.service.api.problems import documented
 from impasto.service.roles import Permission
+from impasto.service.words import in_api_words
 from impasto.styles import Style, list_styles, read_style
 
 router = APIRouter(
@@ -32,7 +33,7 @@ def show_style(
     try:
         style = read_style(name, user_styles=backend.service.core.user_styles)
     except RequestError as error:
-        raise NotFound(str(error)) from error
+        raise NotFound(in_api_words(error)) from error
     card = {key: getattr(style, key) for key in ("title", "artist", "year", "source", "licence")}
     return StyleCard.model_validate(_brief(style) | card)
 

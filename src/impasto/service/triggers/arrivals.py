@@ -23,6 +23,7 @@ from impasto.service.runs import Runs, record, runs_table
 from impasto.service.triggers.events import plain_etag
 from impasto.service.triggers.names import SIDECAR, STILLS, STYLE_FOLDER, VIDEOS, without_suffix
 from impasto.service.triggers.rules import MAX_SIDECAR_BYTES, Rule, Wish, match, read_sidecar
+from impasto.service.words import in_api_words
 from impasto.stores import Entry, Store
 
 log = logging.getLogger("impasto.service.triggers")
@@ -175,7 +176,7 @@ class Arrivals:
     ) -> Admitted:
         if sidecar is not None:  # only another version of it is a reason to look again
             self.remember([sidecar[0]], "sidecar")
-        return self.refuse(entry, rule, str(error), origin=origin)
+        return self.refuse(entry, rule, in_api_words(error), origin=origin)
 
     def refuse(self, entry: Entry, rule: Rule, why: str, *, origin: Origin) -> Admitted:
         """Let a run stand in the book that failed before it began, so that somebody sees why."""
