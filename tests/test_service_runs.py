@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from impasto.errors import Conflict, LimitExceeded, NotFound, RequestError
 from impasto.service.database import Database, sqlite_url
 from impasto.service.limits import Quota, next_arrival
 from impasto.service.queue import Ended, Handed, Queue
-from impasto.service.records import Submission
+from impasto.service.records import ServiceRun, Submission
 from impasto.service.runs import Runs, record
 from impasto.service.submissions import check_path
 from postgres import postgres
@@ -116,6 +117,16 @@ def test_of_many_submissions_at_once_only_the_wrong_ones_fail(runs: Runs) -> Non
         taken = list(pool.map(submit, range(40)))
     assert taken == [number % 10 != 7 for number in range(40)]
     assert runs.counts() == {"queued": 10}
+
+
+def test_a_run_is_there_with_what_belongs_to_it_or_not_at_all(runs: Runs) -> None:
+    def fail(_connection: sa.Connection, run: ServiceRun) -> None:
+        raise RequestError(f"{run.run_id} can't be written down")
+
+    with pytest.raises(RequestError, match="written down"):
+        runs.submit(_ONE, also=fail)
+    assert runs.counts() == {}
+    assert runs.submit(_ONE)[1]
 
 
 def test_pages_are_the_latest_first_and_leave_nothing_out(runs: Runs) -> None:

@@ -96,7 +96,7 @@ class RunEvent:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some runs, the latest first."""
+    """Some runs, the latest first, without their reports."""
 
     runs: tuple[ServiceRun, ...]
     next: str | None

@@ -104,6 +104,9 @@ _CHARGED = sa.select(
     .label("open_runs"),
 )
 _RECORDING = sa.insert(events_table)
+_LISTED = [
+    column if column.name != "report" else sa.null().label("report") for column in runs_table.c
+]
 
 Along = Callable[[sa.Connection, ServiceRun], None]
 """What is done with a run in the transaction that accepts it."""
@@ -202,7 +205,7 @@ class Runs:
         after: str | None = None,
         limit: int = 50,
     ) -> Page:
-        """Some runs, the latest first.
+        """Some runs, the latest first, without their reports.
 
         Args:
             user: only this user's.
@@ -217,7 +220,7 @@ class Runs:
         """
         if not 1 <= limit <= _MAX_PAGE:
             raise RequestError(f"limit must lie between 1 and {_MAX_PAGE}, got {limit}")
-        query = sa.select(runs_table).order_by(runs_table.c.seq.desc()).limit(limit + 1)
+        query = sa.select(*_LISTED).order_by(runs_table.c.seq.desc()).limit(limit + 1)
         exact = {"user": user, "state": state, "style_name": style}
         for column, value in exact.items():
             if value is not None:

@@ -185,7 +185,7 @@ class RunBrief(BaseModel):
     @classmethod
     def of(cls, run: ServiceRun) -> "RunBrief":
         """What `run` looks like from outside."""
-        return cls.model_validate(asdict(run))
+        return cls.model_validate(run, from_attributes=True)
 
 
 class Run(RunBrief):
@@ -198,7 +198,7 @@ class Run(RunBrief):
     @classmethod
     def of(cls, run: ServiceRun) -> "Run":
         """What `run` looks like from outside."""
-        return cls.model_validate(asdict(run))
+        return cls.model_validate(run, from_attributes=True)
 
 
 class RunPage(BaseModel):
@@ -233,7 +233,7 @@ class LogLine(BaseModel):
     @classmethod
     def of(cls, line: Line) -> "LogLine":
         """What `line` looks like from outside."""
-        return cls.model_validate(asdict(line))
+        return cls.model_validate(line, from_attributes=True)
 
 
 class LogPage(BaseModel):
@@ -367,7 +367,7 @@ class TokenInfo(BaseModel):
     @classmethod
     def of(cls, token: Token) -> "TokenInfo":
         """What `token` looks like from outside."""
-        return cls.model_validate(asdict(token))
+        return cls.model_validate(token, from_attributes=True)
 
 
 class NewToken(TokenInfo):
