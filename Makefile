@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # PyPI's plain torch pulls gigabytes of CUDA; this release has a CPU build.
 TORCH  := torch==2.13.0
+# Processes that the tests are shared out to; each takes up to 3 GiB.
+JOBS   := 2
 # Azure's emulator of its storage; the plain name is an older one.
 AZURITE := azurite@3.37.0
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -34,8 +36,10 @@ $(VENV)/dev: $(VENV)/base
 demo: $(VENV)/base
 	@$(BIN)/python examples/demo.py
 
+# Each process takes whole files, the longest first. One file alone: .venv/bin/pytest tests/test_x.py
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder \
+	  --max-worker-restart=0
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

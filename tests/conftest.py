@@ -13,6 +13,17 @@ import media_maker
 import media_table
 import servers
 
+_LONG = [f"test_{name}" for name in """
+    ray engines service_faults benchmarks conformance resume remote bad_weather hostile ranks
+    styles service_poison learning training api_schema rights vectors media_table
+""".split()]  # fmt: skip
+"""The longest first, so that towards the end there are short ones for every process."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(_LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(_LONG)))
+
 
 def pytest_sessionstart() -> None:
     """Hear Ctrl-C, and so do the processes that tests start: a shell's background jobs don't."""
