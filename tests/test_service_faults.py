@@ -70,7 +70,7 @@ def _events(served: Served, run_id: str) -> list[dict[str, Any]]:
     import sqlalchemy as sa
 
     from impasto.service.database import Database
-    from impasto.service.runs import events_table
+    from impasto.service.tables import events_table
 
     database = Database(served.database or f"sqlite:///{served.folder / 'service.db'}")
     with database.read() as connection:

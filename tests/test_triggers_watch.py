@@ -61,7 +61,7 @@ def test_a_restart_neither_misses_nor_repeats(site: Site) -> None:
 
 
 def test_a_run_that_was_cleaned_away_is_not_made_again(site: Site) -> None:
-    from impasto.service.runs import runs_table
+    from impasto.service.tables import runs_table
 
     site.put("in/a.ts")
     site.settle(site.triggers())

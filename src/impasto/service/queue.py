@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from impasto.service.database import metadata
 from impasto.service.records import OPEN, ServiceRun
-from impasto.service.runs import Runs, as_run, change, record, runs_table, turns_table
+from impasto.service.runs import Runs, as_run, change, record
+from impasto.service.tables import runs_table, turns_table
 
 _LOSSES = 10
 """Times that a run may take the service's process with it without a chunk done in between."""

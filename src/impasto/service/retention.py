@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from impasto.errors import RequestError
 from impasto.service.database import Database, sqlite_path
 from impasto.service.records import OPEN
-from impasto.service.runs import Runs, events_table, runs_table
+from impasto.service.runs import Runs
+from impasto.service.tables import events_table, runs_table
 from impasto.stores import Entry, Store
 
 log = logging.getLogger(__name__)

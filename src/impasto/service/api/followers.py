@@ -11,7 +11,8 @@ from starlette.concurrency import run_in_threadpool
 
 from impasto.errors import ImpastoError
 from impasto.service.records import OPEN, RunEvent
-from impasto.service.runs import Runs, events_table
+from impasto.service.runs import Runs
+from impasto.service.tables import events_table
 
 log = logging.getLogger("impasto.service.api")
 

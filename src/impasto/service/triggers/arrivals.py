@@ -19,7 +19,8 @@ import sqlalchemy as sa
 from impasto.errors import Conflict, LimitExceeded, NotFound, RequestError, RunFailed
 from impasto.service.database import metadata
 from impasto.service.records import OPEN, Origin, ServiceRun, Submission
-from impasto.service.runs import Runs, record, runs_table
+from impasto.service.runs import Runs, record
+from impasto.service.tables import runs_table
 from impasto.service.triggers.events import plain_etag
 from impasto.service.triggers.names import SIDECAR, STILLS, STYLE_FOLDER, VIDEOS, without_suffix
 from impasto.service.triggers.rules import MAX_SIDECAR_BYTES, Rule, Wish, match, read_sidecar
