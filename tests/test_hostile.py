@@ -31,7 +31,7 @@ Media = Callable[[str], Path]
 _REFUSED = [one for one in hostile_media.HOSTILE if one.name != "lying_size"]
 _OBJECTS = [one for one in _REFUSED if one.name != "directory"]  # which a store has none of
 _SAYS = {
-    "directory": "is not a file",
+    "directory": "holds no pictures",
     "sound_only": "has no video stream",
     "many_streams": "over the limit of 64 \\(max_streams\\)",
     "bomb": "max_pixels",

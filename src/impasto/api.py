@@ -23,6 +23,7 @@ from pathlib import Path
 from impasto import run
 from impasto.config import load_settings
 from impasto.engines import together
+from impasto.frames import video_at
 from impasto.media.probe import probe as _probe
 from impasto.media.publish import refuse
 from impasto.media.verify import Expectation
@@ -53,7 +54,7 @@ def stylize(
     """Paint a video in a style, and prove that nothing was lost.
 
     Args:
-        source: path or URL of the video, or of a picture.
+        source: path or URL of the video, of a folder of frames, or of a picture.
         style: name of a shipped or own style, or a blend of several: {"a": 0.7, "b": 0.3}. Its
             weights are divided by their sum. The path of a picture of any painting is learned at
             first use, from frames of the source.
@@ -82,7 +83,7 @@ def stylize(
                 Path(chosen),
                 quality=options.quality,
                 settings=settings,
-                source=locate(source, settings.access),
+                source=video_at(source, settings, rate=options.rate, work=options.work),
                 today=dt.datetime.now(dt.UTC).date(),
                 report=lambda line: on_event(Noted(line)),
             )
@@ -110,7 +111,7 @@ def score(
     """Run any network, frames → frames, over a video; otherwise as `stylize`.
 
     Args:
-        source: path or URL of the video.
+        source: path or URL of the video, or of a folder of frames.
         model: path or URL of an ONNX file with one input and one output, float [N, 3, H, W], RGB,
             0..255.
         target: as in `stylize`, and so are the others.
@@ -136,20 +137,29 @@ def score(
     return together(paint, options.engine, options.workers, settings.surroundings.ranks)
 
 
-def probe(source: str | Place, *, settings: Settings | None = None) -> Source:
+def probe(
+    source: str | Place, *, rate: str | float | None = None, settings: Settings | None = None
+) -> Source:
     """Decode a video from end to end and return what it holds, its frame ledger above all.
+
+    Args:
+        source: path or URL of the video, or of a folder of frames, which are joined in the system
+            store first.
+        rate: of a folder's frames per second, as in `Options`.
+        settings: limits and stores.
 
     Raises:
         SourceRefused: not a video that Impasto opens, or beyond a limit.
     """
     settings = settings or load_settings(os.environ)
-    return _probe(locate(source, settings.access), settings.limits)
+    return _probe(video_at(source, settings, rate=rate), settings.limits)
 
 
 def verify(
     source: str | Place,
     target: str | Place,
     *,
+    rate: str | float | None = None,
     start: str | None = None,
     end: str | None = None,
     size: str = "source",
@@ -160,6 +170,7 @@ def verify(
     Args:
         source: the original.
         target: its painting.
+        rate: of the source, where it is a folder of frames.
         start: where the painted part begins, as in `Options`.
         end: where it ends.
         size: what size was asked for.
@@ -170,7 +181,8 @@ def verify(
         RequestError: a time or a size that can't be read.
     """
     settings = settings or load_settings(os.environ)
-    original, made = locate(source, settings.access), locate(target, settings.access)
+    original = video_at(source, settings, rate=rate)
+    made = locate(target, settings.access)
     limits = settings.limits
     probed = _probe(original, limits)
     first, stop = select_frames(probed.ledger, start, end)

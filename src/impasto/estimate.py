@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 from impasto.errors import RequestError
 from impasto.fleet import Bill, Fleet, Price, Tail, Work, best_chunk_frames, best_tail, bill
+from impasto.frames import video_at
 from impasto.media.probe import probe
 from impasto.plan import plan_chunks
 from impasto.records import Ledger, Settings, Source, Spec
 from impasto.request import Options, Request, resolve, scorer_spec
 from impasto.settle import settle_precision
-from impasto.stores import Place, locate
+from impasto.stores import Place
 from impasto.styles import Blend, find_style
 from impasto.trial import Trial, try_out
 
@@ -108,7 +109,7 @@ def estimate(
     """Probe the source, score a few of its frames here, and compute the rest.
 
     Args:
-        source: path or URL of the video.
+        source: path or URL of the video, or of a folder of frames.
         style: as in `stylize`.
         options: of the run; its target may exist.
         settings: folders and limits.
@@ -120,7 +121,7 @@ def estimate(
         RunFailed: the trial failed.
     """
     terms.check()
-    path = locate(source, settings.access)
+    path = video_at(source, settings, rate=options.rate, work=options.work)
     found, model = find_style(style, options.quality, user_styles=settings.user_styles)
     scorer = scorer_spec(found.name, model, options)
     began = time.perf_counter()
@@ -150,7 +151,7 @@ def estimate(
     stage_s = trial.stage_s if trial else {}
     time_share, binds = _binds(bills[0], work, terms.fleet, stage_s)
     return Estimate(
-        source=str(path),
+        source=str(source),
         style=found.name,
         frames=spec.stop - spec.start,
         width=spec.encode.width,

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from impasto.errors import RequestError, Way
+from impasto.frames import video_at
 from impasto.media.decode import FrameReader
 from impasto.media.pixels import Picture, RgbReader
 from impasto.media.probe import probe
@@ -54,6 +55,7 @@ def preview(
     quality: str = DEFAULT_QUALITY,
     frames: int = 3,
     at: str | None = None,
+    rate: str | float | None = None,
     force: bool = False,
 ) -> PreviewReport:
     """Paint a few frames in every style and strength, and lay them out beside the source.
@@ -62,7 +64,7 @@ def preview(
     network's strokes have a size in pixels, and made smaller afterwards.
 
     Args:
-        source: path or URL of the video.
+        source: path or URL of the video, or of a folder of frames.
         styles: names of shipped or own styles, or blends of them.
         strengths: 0 is the source, 1 the full style.
         target: the PNG file.
@@ -70,6 +72,7 @@ def preview(
         quality: which network, where a style has several.
         frames: how many scenes; fewer when the video has fewer frames.
         at: a time such as "12.5" or "00:01:02"; the frame shown then, and no other.
+        rate: of a folder's frames per second, as in `Options`.
         force: overwrite an existing target.
 
     Raises:
@@ -77,11 +80,13 @@ def preview(
             or the target exists.
     """
     _check(styles, strengths, frames)
-    path, target = locate(source, settings.access), locate(target, settings.access)
+    named = locate(source, settings.access, or_folder=True)
+    target = locate(target, settings.access)
     if target.suffix.lower() != ".png":
         raise RequestError(f"a contact sheet is a .png file, got {str(target)!r}")
     found = [find_style(each, quality, user_styles=settings.user_styles) for each in styles]
     names = [style.name for style, _ in found]
+    path = video_at(named, settings, rate=rate)
     refuse_source(target, path)
     with publishing(target, force=force) as unfinished:
         probed = probe(path, settings.limits)
@@ -93,7 +98,7 @@ def preview(
         pictures = read_pictures(path, probed, chosen, settings)
         painted = [_paint(style.name, model, pictures) for style, model in found]
         times_s = [_time_s(probed, index) for index in chosen]
-        sheet = _lay_out(path, probed, times_s, pictures, names, painted, strengths)
+        sheet = _lay_out(named.name, probed, times_s, pictures, names, painted, strengths)
         unfinished.write_bytes(encode_png(sheet))
     return PreviewReport(
         target=str(target),
@@ -159,7 +164,7 @@ def _time_s(source: Source, index: int) -> Fraction:
 
 
 def _lay_out(
-    path: Place,
+    title: str,
     source: Source,
     times_s: Sequence[Fraction],
     pictures: Frames,
@@ -184,7 +189,7 @@ def _lay_out(
         clock(length_s),
         ", ".join(styles),
     ]
-    return draw_sheet(path.name, "  ·  ".join(facts), headings, rows)
+    return draw_sheet(title, "  ·  ".join(facts), headings, rows)
 
 
 def _blend(source: Picture, painted: Picture, strength: float) -> Picture:

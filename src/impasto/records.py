@@ -335,7 +335,7 @@ Outcome = Done | Failed
 
 @dataclass(frozen=True, slots=True)
 class StageBegan:
-    """The run has entered a stage: probe, plan, score, stitch or verify."""
+    """A run has entered a stage: join (of frames), probe, plan, score, stitch or verify."""
 
     name: str
 

@@ -39,6 +39,9 @@ class Options:
     """Luma from the style, chroma from the source."""
     size: str = "source"
     """"1280x720", "720p" (that height, the source's shape) or "source"."""
+    rate: str | float | None = None
+    """Frames per second of a folder of frames: "24", "23.976" or "30000/1001"; None is 25. A video
+    has its own."""
     start: str | None = None
     """"12.5", "90s" or "00:01:02.5" after the first frame; None is the beginning."""
     end: str | None = None
@@ -101,11 +104,19 @@ class Request:
     """A run as it was asked for."""
 
     source: Place
+    """The video that is read; of a folder of frames the one that they were joined into."""
     target: Place | None
     scorer: ScorerSpec
     asked: dict[str, Any]
     """{"style": name or weights} or {"model": path}, as given, to ask again on resume."""
     options: Options
+    folder: Place | None = None
+    """The folder of frames that was asked for."""
+
+    @property
+    def named(self) -> Place:
+        """The source by the name that it was asked for by."""
+        return self.source if self.folder is None else self.folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +237,7 @@ def _target(request: Request, source: Source, *, square: bool) -> tuple[Place, C
     if target is None:
         raise _unheld(source, choices[0], wished, square=square)
     refuse(target, force=request.options.force or request.options.resumed)
-    refuse_source(target, request.source)
+    refuse_source(target, request.named)
     moved = named is None and target.suffix.lower() != request.source.suffix.lower()
     notes = [f"the target is a {target.suffix} file, which holds all of it"] if moved else []
     return target, wished or _usual_codec(target), notes
@@ -235,9 +246,10 @@ def _target(request: Request, source: Source, *, square: bool) -> tuple[Place, C
 def _beside(request: Request) -> list[Place]:
     """Where a target may go that nobody has named, the best first."""
     suffix = request.source.suffix.lower()
-    stem = f"{request.source.stem}.{request.scorer.name}{_part(request.options)}"
+    stem = request.named.stem if request.folder is None else request.named.name
+    stem += f".{request.scorer.name}{_part(request.options)}"
     suffixes = [*([suffix] if suffix in MUXERS else []), ".mp4", ".mkv"]
-    return [request.source.with_name(stem + each) for each in dict.fromkeys(suffixes)]
+    return [request.named.with_name(stem + each) for each in dict.fromkeys(suffixes)]
 
 
 def _part(options: Options) -> str:
@@ -357,7 +369,7 @@ def as_json(request: Request, target: Place) -> dict[str, Any]:
     if options["perceptual"] and Path(options["perceptual"]).is_file():  # or else a name
         options["perceptual"] = str(Path(options["perceptual"]).absolute())
     return {
-        "source": address(request.source),
+        "source": address(request.named),
         "target": address(target),
         **request.asked,
         "options": options,

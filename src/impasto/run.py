@@ -12,6 +12,7 @@ from impasto.attempts import Attempts, Scored
 from impasto.engines import open_engine
 from impasto.errors import ImpastoError, RequestError, RunFailed, SegmentGone
 from impasto.fleet import Cost, cost_of, find_price
+from impasto.frames import JoinedFolder, claim, find_folder, join_folder, release
 from impasto.keys import from_json, run_id, segment_key, to_json
 from impasto.media.probe import file_digest, probe
 from impasto.media.publish import publishing, refuse
@@ -49,7 +50,6 @@ from impasto.timesheet import Timesheet
 from impasto.worker import peak_memory_mb, worker_name
 
 __all__ = ["Options", "score", "stylize"]
-
 
 _JOINS = 3
 """Times that segments may be gone when they are to be joined."""
@@ -141,13 +141,14 @@ def _run(
     on_event: Callable[[Event], None],
 ) -> Report:
     request = Request(
-        locate(source, settings.access),
+        locate(source, settings.access, or_folder=True),
         locate(target, settings.access) if target else None,
         scorer,
         asked,
         options,
     )
-    if is_still(request.source):
+    folder = find_folder(request.source, options.rate)
+    if folder is None and is_still(request.source):
         return paint_picture(request, model, settings, on_event)
     per_hour = find_price(options.price, settings.prices).per_hour if options.price else None
     engine = Timesheet(
@@ -160,10 +161,15 @@ def _run(
     store = open_store(options.work or settings.system_store, settings.access)
     _refuse_memory(engine, store.url, str(request.source))
     log = Story(on_event)
-    if request.target is not None:
-        # Before the film is decoded.
+    if request.target is not None:  # before the film is decoded
         refuse(request.target, force=options.force or options.resumed)
+    joined: JoinedFolder | None = None
     with Stopping() as stopping, log.ending():
+        if folder is not None:
+            with log.stage("join"):
+                joined = join_folder(folder, store, options.rate, settings, stopping.here)
+                log.note(*joined.notes)
+            request = replace(request, source=joined.video, folder=folder.place)
         with log.stage("probe"):
             probed = probe(request.source, settings.limits)
             resolved = resolve(request, probed, max_pixels=settings.limits.max_pixels)
@@ -174,13 +180,14 @@ def _run(
             plan = settle_plan(store, resolved.spec, probed, request.source, model, settings, fleet)
             log.note(*precision_notes(plan), *chunk_notes(resolved.spec, plan))
         stopping.here("the plan was made")
-        run = _Run(request, resolved, settings, store, plan, log)
+        run = _Run(request, resolved, settings, store, plan, log, joined)
+        if joined is not None:
+            claim(store, joined, run.id, probed)
         run.put("request.json", as_json(request, resolved.target))
-        if store.exists(f"runs/{run.id}/report.json"):
-            # Of an earlier run, whose target may be gone.
+        if store.exists(f"runs/{run.id}/report.json"):  # of an earlier one; its target may be gone
             store.delete(f"runs/{run.id}/report.json")
             logs.forget(store, run.id)
-        log.journal.say(f"{request.source} becomes {resolved.target}")
+        log.journal.say(f"{request.named} becomes {resolved.target}")
         log.journal.keep_in(store, run.id)
         scored = run.score(engine, stopping)
         with publishing(
@@ -191,7 +198,7 @@ def _run(
     report = run.report(engine, scored, checks, per_hour)
     run.put("report.json", report)
     if not options.keep:
-        run.forget_segments()
+        run.forget()
     return report
 
 
@@ -214,6 +221,7 @@ class _Run:
     store: Store
     plan: Plan
     log: Story
+    joined: JoinedFolder | None  # where the source is a folder of frames
 
     @property
     def id(self) -> str:
@@ -338,10 +346,12 @@ class _Run:
             if wrong:
                 raise RunFailed(f"the target is not right ({'; '.join(wrong)}), so it was not kept")
             if self._changed(source):
-                raise RunFailed(f"{str(source)!r} changed during the run; run again")
+                raise RunFailed(f"{str(self.request.named)!r} changed during the run; run again")
         return checks
 
     def _changed(self, source: Place) -> bool:
+        if self.joined is not None and self.joined.folder.changed():
+            return True
         if isinstance(source, StoredFile):  # all that was read had the etag of the probe
             return source.changed()
         return file_digest(source) != self.plan.source.digest
@@ -364,7 +374,7 @@ class _Run:
         per_frame = sorted(s for d in done for s in d.frame_s)
         return Report(
             run_id=self.id,
-            source=str(self.request.source),
+            source=str(self.request.named),
             target=str(self.resolved.target),
             scorer=plan.spec.scorer.name,
             frames=frames,
@@ -394,8 +404,10 @@ class _Run:
         used = cost_of({**engine.node_s(), "driver": alone_s}, per_hour)
         return replace(used, workers=engine.times())
 
-    def forget_segments(self) -> None:
-        """Remove the segments: the target is finished and proven."""
+    def forget(self) -> None:
+        """Remove segments, and what frames were joined into: the target is finished and proven."""
+        if self.joined is not None:
+            release(self.store, self.joined, self.id)
         for entry in list(self.store.list(f"runs/{self.id}/segments")):
             self.store.delete(entry.key)
 

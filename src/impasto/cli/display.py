@@ -157,7 +157,7 @@ class Picture:
 
 def _stages(progress: RunProgress, signs: Glyphs, now_s: float) -> Text:
     row = Text()
-    for name in STAGES:
+    for name in (*(["join"] if "join" in progress.stages else []), *STAGES):
         row.append("   " if row else "")
         if name not in progress.stages:
             row.append(f"{signs.dot} {name}", "waiting")

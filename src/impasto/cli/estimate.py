@@ -16,6 +16,7 @@ from impasto.cli.options import (
     PICTURE,
     Json,
     Quiet,
+    Rate,
     Source,
     locate,
     parse_blend,
@@ -85,6 +86,7 @@ def estimate(
         str, typer.Option("--size", metavar="1280x720|720p|source", help="Size of the target.",
                           rich_help_panel=PICTURE),
     ] = "source",
+    rate: Rate = None,
     start: Annotated[
         str | None, typer.Option("--start", metavar="TIME", help="From here on.",
                                  rich_help_panel=CUT),
@@ -186,11 +188,13 @@ def estimate(
         fps=fps,
     )
     options = Options(
-        size=size, start=start, end=end, quality=quality, codec=codec, crf=crf, preset=preset,
-        device=device, precision=precision, chunk_frames=parse_chunk_frames(chunk_frames),
+        size=size, rate=rate, start=start, end=end, quality=quality, codec=codec, crf=crf,
+        preset=preset, device=device, precision=precision,
+        chunk_frames=parse_chunk_frames(chunk_frames),
     )  # fmt: skip
     chosen = style if style is not None else parse_blend(blend or "")
-    found = compute(locate(source), style=chosen, options=options, settings=around, terms=terms)
+    film = locate(source, or_folder=True)
+    found = compute(film, style=chosen, options=options, settings=around, terms=terms)
     if json:
         summary.print_json(found)
     elif not quiet:

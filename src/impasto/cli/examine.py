@@ -7,7 +7,17 @@ import typer
 
 from impasto.cli import summary
 from impasto.cli.look import out
-from impasto.cli.options import Force, Json, Quiet, Source, locate, parse_blend, settings
+from impasto.cli.options import (
+    Force,
+    Json,
+    Quiet,
+    Rate,
+    Source,
+    locate,
+    parse_blend,
+    settings,
+    video_at,
+)
 from impasto.cli.pages import Command
 from impasto.cli.text import clean
 from impasto.errors import RequestError
@@ -57,6 +67,7 @@ def preview(
     frames: Annotated[
         int, typer.Option("--frames", metavar="N", help="Of the longest scenes.", min=1, max=24)
     ] = 3,
+    rate: Rate = None,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -74,8 +85,9 @@ def preview(
     sheet = locate(target)
     refuse(sheet, force=force)
     made = make_sheet(
-        locate(source), styles=rows, strengths=_strengths(strengths), frames=frames, at=at,
-        quality=quality, target=sheet, settings=settings(), force=force,
+        locate(source, or_folder=True), styles=rows, rate=rate,
+        strengths=_strengths(strengths), frames=frames, at=at, quality=quality,
+        target=sheet, settings=settings(), force=force,
     )  # fmt: skip
     if json:
         summary.print_json(made)
@@ -104,6 +116,7 @@ def compare(
     start: Annotated[
         str | None, typer.Option("--start", metavar="TIME", help="Where a painted part begins.")
     ] = None,
+    rate: Rate = None,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -115,7 +128,7 @@ def compare(
     from impasto.request import parse_time
 
     notes = side_by_side(
-        locate(source), locate(target), out_file, limits=settings().limits, force=force,
+        video_at(source, rate), locate(target), out_file, limits=settings().limits, force=force,
         start_s=None if start is None else parse_time(start),
     )  # fmt: skip
     if json:
@@ -131,6 +144,7 @@ def verify(
     source: Source,
     target: Made,
     *,
+    rate: Rate = None,
     start: Annotated[
         str | None, typer.Option("--start", metavar="TIME", help="As it was painted.")
     ] = None,
@@ -145,7 +159,7 @@ def verify(
     from impasto.media.verify import verify as prove
     from impasto.request import select_frames, target_size
 
-    film, limits = locate(source), settings().limits
+    film, limits = video_at(source, rate), settings().limits
     probed = examine(film, limits=limits)
     first, stop = select_frames(probed.ledger, start, end)
     width, height = target_size(probed, size)
@@ -163,11 +177,11 @@ def verify(
     return 0 if ok else summary.not_right(target, found)
 
 
-def probe(source: Source, json: Json = False) -> int:
+def probe(source: Source, rate: Rate = None, json: Json = False) -> int:
     """Show what a video is: frames, timing, colour, streams."""
     from impasto.media.probe import probe as examine
 
-    found = examine(locate(source), limits=settings().limits)
+    found = examine(video_at(source, rate), limits=settings().limits)
     if json:
         summary.print_json(summary.source_facts(found))
     else:

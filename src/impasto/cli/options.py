@@ -22,12 +22,20 @@ PICTURE, CUT, FILE, MACHINE, RUN = (
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no summary.")]
 Source = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="Path or URL of a video.", show_default=False)
-]
+    str,
+    typer.Argument(metavar="SOURCE", help="Path or URL of a video, or of a folder of frames.",
+                   show_default=False),
+]  # fmt: skip
 Target = Annotated[
     str | None,
     typer.Option("-o", "--output", metavar="TARGET",
                  help="Where the result goes; default: beside the source."),
+]  # fmt: skip
+Rate = Annotated[
+    str | None,
+    typer.Option("--rate", metavar="24|30000/1001",
+                 help="Frames per second of a folder of frames; default: 25.",
+                 rich_help_panel=CUT),
 ]  # fmt: skip
 Work = Annotated[
     str | None,
@@ -51,6 +59,7 @@ FLOW: dict[str, tuple[Any, Any]] = {
     "size": (Annotated[str, _option(
         "--size", panel=PICTURE, metavar="1280x720|720p|source", help="Size of the target.")],
         "source"),
+    "rate": (Rate, None),
     "start": (Annotated[str | None, _option(
         "--start", panel=CUT, metavar="TIME", help="From here on: 12.5, 90s or 00:01:02.5.")],
         None),
@@ -189,12 +198,23 @@ def settings() -> Settings:
     return load_settings(os.environ)
 
 
-def locate(text: str) -> "Place":
-    """The file that a path or URL names, with the configured credentials.
+def locate(text: str, *, or_folder: bool = False) -> "Place":
+    """The file that a path or URL names, or the folder, with the configured credentials.
 
     Raises:
         RequestError: a URL of another kind, or one that carries a secret.
     """
     from impasto.stores import locate as find
 
-    return find(text, settings().access)
+    return find(text, settings().access, or_folder=or_folder)
+
+
+def video_at(text: str, rate: str | None) -> "Place":
+    """The video that a path or URL names; a folder's frames are joined into one first.
+
+    Raises:
+        RequestError: as `locate` does; or a folder that can't be joined, or a rate for a video.
+    """
+    from impasto.frames import video_at as find
+
+    return find(text, settings(), rate=rate)

@@ -348,6 +348,8 @@ def clean_runs(
     quiet: Quiet = False,
 ) -> int:
     """Remove what old runs left in the system store; targets are never touched."""
+    from impasto.frames import unused
+
     kept_for = timedelta(0) if everything else _age(older_than)
     store = _open(work)
     before = datetime.now(UTC) - kept_for
@@ -364,6 +366,8 @@ def clean_runs(
     entries = [entry for run in old for entry in run.entries]
     entries += [model for model in _unused_models(store, young)
                 if everything or model.modified < before]  # fmt: skip
+    aged = datetime.max.replace(tzinfo=UTC) if everything else before
+    entries += unused(store, {run.run_id for run in young}.__contains__, aged)
     if not dry_run:
         for entry in entries:
             store.delete(entry.key)

@@ -80,6 +80,8 @@ impasto stylize holiday.mp4 --style starry_night --start 30 --end 40
 impasto stylize holiday.mp4 --style my-painting.jpg
 # two styles at once
 impasto stylize holiday.mp4 --blend starry_night:0.7,the_scream:0.3
+# a folder of frames
+impasto stylize frames/ --style starry_night --rate 24 -o film.mp4
 # a picture, straight from a painting, in minutes instead of moments
 impasto stylize photo.jpg --style painting.jpg --method optimise
 """
@@ -134,6 +136,7 @@ def _learned(
     quiet: bool,
 ) -> str:
     """A style's name as it is; for a painting, the name of what is learned of it at first use."""
+    from impasto.frames import video_at
     from impasto.painting import refuse_knobs
     from impasto.train.paintings import is_painting, learn_painting
 
@@ -144,7 +147,8 @@ def _learned(
         refuse(target, force=options.force)
     with follow_training(err(), f"learning {Path(style).name}", quiet=quiet, sparse=json) as ears:
         return learn_painting(
-            Path(style), quality=options.quality, settings=settings(), source=source,
+            Path(style), quality=options.quality, settings=settings(),
+            source=video_at(source, settings(), rate=options.rate, work=options.work),
             today=dt.datetime.now(dt.UTC).date(), report=ears.report, on_step=ears.on_step,
         )  # fmt: skip
 
@@ -190,7 +194,7 @@ def stylize_again(
     """Begin a stylize run, or go on with it; a painting that is not known is learned first."""
     from impasto import run
 
-    video, result = locate(source), locate(target) if target else None
+    video, result = locate(source, or_folder=True), locate(target) if target else None
 
     def begin() -> _Begun:
         chosen = style
@@ -210,7 +214,7 @@ def score_again(
     """Begin a score run, or go on with it."""
     from impasto import run
 
-    video, result = locate(source), locate(target) if target else None
+    video, result = locate(source, or_folder=True), locate(target) if target else None
 
     def begin() -> _Begun:
         return Title(source, PurePath(model).name), lambda on_event: run.score(

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -46,6 +46,8 @@ _PRESETS: dict[Codec, list[str]] = {
 }
 _MAX_CRF: dict[Codec, int] = {"h264": 51, "h265": 51, "av1": 63, "vp9": 63, "ffv1": 0}
 _GOP_SECONDS = 5
+_LEAST_SLICED = 8
+"""Pixels a side: below that an FFV1 picture is one slice."""
 _X265_CTU = 64
 """Pixels a side. With a single column or row of coding tree units x265 writes beyond its memory
 (at 48x48 it crashes) and gives other bytes in every run."""
@@ -163,28 +165,16 @@ def encode_segment(frames: Iterable[VideoFrame], encode: Encode) -> bytes:
     # SVT-AV1 prints its settings to standard error unless its own variable says "errors only".
     os.environ.setdefault("SVT_LOG", "1")
     buffer = io.BytesIO()
-    tick = 1 / encode.rate
     # Without bitexact the muxer draws random identifiers, and no two segments are the same.
     with av.open(
         buffer, "w", format="matroska", container_options={"fflags": "+bitexact"}
     ) as container:
-        stream = container.add_stream(
-            _ENCODERS[encode.codec], rate=encode.rate, options=_options(encode)
-        )
-        assert isinstance(stream, VideoStream)
-        context = stream.codec_context
-        context.width, context.height = encode.width, encode.height
-        context.pix_fmt = encode.pixel_format
-        context.time_base = tick
-        context.sample_aspect_ratio = encode.sample_aspect_ratio
-        context.thread_count = encode.threads
-        context.gop_size = max(1, round(encode.rate * _GOP_SECONDS))
-        _tag(context, encode)
+        stream = add_encoder(container, encode)
         try:
             with as_scheduled():
-                context.open(strict=False)
+                stream.codec_context.open(strict=False)
             for number, frame in enumerate(frames):
-                frame.pts, frame.time_base = number, tick
+                frame.pts, frame.time_base = number, 1 / encode.rate
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         except av.FFmpegError as error:
@@ -218,6 +208,23 @@ def _threads() -> set[int]:
     return {int(task.name) for task in Path("/proc/self/task").iterdir()}
 
 
+def add_encoder(container: OutputContainer, encode: Encode) -> VideoStream:
+    """Add the picture stream that `encode` describes; frames count at 1 / encode.rate."""
+    stream = container.add_stream(
+        _ENCODERS[encode.codec], rate=encode.rate, options=_options(encode)
+    )
+    assert isinstance(stream, VideoStream)
+    context = stream.codec_context
+    context.width, context.height = encode.width, encode.height
+    context.pix_fmt = encode.pixel_format
+    context.time_base = 1 / encode.rate
+    context.sample_aspect_ratio = encode.sample_aspect_ratio
+    context.thread_count = encode.threads
+    context.gop_size = max(1, round(encode.rate * _GOP_SECONDS))
+    _tag(context, encode)
+    return stream
+
+
 def _tag(context: VideoCodecContext, encode: Encode) -> None:
     color = encode.color
     codes = COLOR_CODES
@@ -245,7 +252,17 @@ def _options(encode: Encode) -> dict[str, str]:
         case "vp9":
             return common | {"b": "0", "cpu-used": encode.preset, "row-mt": "0"}
         case "ffv1":
-            return {"level": "3", "slices": "4", "slicecrc": "1", "g": "1", "threads": "1"}
+            more = {"slices": str(_slices(encode)), "threads": str(encode.threads)}
+            return {"level": "3", "slicecrc": "1", "g": "1"} | more
+
+
+def _slices(encode: Encode) -> int:
+    """Of an FFV1 picture, coded side by side."""
+    # FFmpeg refuses slices without a pixel of some plane, and many cuts of odd sizes where chroma
+    # is subsampled.
+    odd = encode.width % 2 or encode.height % 2
+    cut_badly = odd and encode.pixel_format in {"yuv420p", "yuv422p"}
+    return 1 if cut_badly or min(encode.width, encode.height) < _LEAST_SLICED else 4
 
 
 def reorder_depth(encode: Encode) -> int:

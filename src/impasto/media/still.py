@@ -18,7 +18,7 @@ from impasto.media.probe import color_of
 from impasto.protocols import File
 from impasto.records import Ledger, Limits, Source
 
-_MAX_BYTES = 1 << 28
+MAX_BYTES = 1 << 28
 _JPEG_SCALE = 2
 """FFmpeg's scale of quantisers, 2 (the finest that it takes from anybody) to 31."""
 
@@ -55,7 +55,7 @@ def read_still(path: File, limits: Limits | None = None) -> tuple[Source, VideoF
         SourceRefused: not there, not a whole picture of these kinds, or beyond a limit.
     """
     limits = limits or Limits()
-    most = min(limits.max_bytes, _MAX_BYTES)
+    most = min(limits.max_bytes, MAX_BYTES)
     try:
         with opened(path) as file:
             data = file.read(most + 1)
@@ -63,12 +63,21 @@ def read_still(path: File, limits: Limits | None = None) -> tuple[Source, VideoF
         raise SourceRefused(f"can't read {str(path)!r}: {reason(error)}") from error
     if len(data) > most:
         raise SourceRefused(f"the picture {str(path)!r} has more than {most} bytes")
+    return decode_still(data, str(path), limits)
+
+
+def decode_still(data: bytes, name: str, limits: Limits) -> tuple[Source, VideoFrame]:
+    """Return what the file of a picture holds, as `read_still` does; `name` is for messages.
+
+    Raises:
+        SourceRefused: as `read_still` does.
+    """
     decoder = _decoder(data[:12])
     if decoder is None:
         raise SourceRefused(
-            f"{str(path)!r} is not a picture that Impasto opens; jpg, png, webp, bmp and tiff are"
+            f"{name!r} is not a picture that Impasto opens; jpg, png, webp, bmp and tiff are"
         )
-    frame = _decoded(path, data, decoder, limits)
+    frame = _decoded(name, data, decoder, limits)
     rotation, mirrored = orientation(data)
     source = Source(
         digest=hashlib.sha256(data).hexdigest(),
@@ -90,7 +99,7 @@ def read_still(path: File, limits: Limits | None = None) -> tuple[Source, VideoF
     return source, frame
 
 
-def _decoded(path: File, data: bytes, decoder: str, limits: Limits) -> VideoFrame:
+def _decoded(name: str, data: bytes, decoder: str, limits: Limits) -> VideoFrame:
     context = av.CodecContext.create(decoder, "r")
     assert isinstance(context, VideoCodecContext)
     # Checked by FFmpeg before it makes room; a damaged picture is an error and not half of one.
@@ -103,11 +112,11 @@ def _decoded(path: File, data: bytes, decoder: str, limits: Limits) -> VideoFram
         frames = [*context.decode(av.Packet(data)), *context.decode(None)]
     except (av.FFmpegError, ValueError) as error:
         raise SourceRefused(
-            f"the picture {str(path)!r} can't be decoded ({reason(error)}); it is damaged, or has "
+            f"the picture {name!r} can't be decoded ({reason(error)}); it is damaged, or has "
             f"over {limits.max_pixels} pixels (max_pixels)"
         ) from error
     if not frames or frames[0].is_corrupt:
-        raise SourceRefused(f"the picture {str(path)!r} is damaged")
+        raise SourceRefused(f"the picture {name!r} is damaged")
     return frames[0]
 
 

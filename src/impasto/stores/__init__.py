@@ -10,11 +10,13 @@ No reader ever sees a part of an object. Keys are relative, with "/" between the
 
 from impasto.stores.backends import open_store
 from impasto.stores.file import Place, StoredFile, address, etag_of, handed, locate
+from impasto.stores.folder import Item, is_folder, items, read_item
 from impasto.stores.grants import can_narrow, narrow
 from impasto.stores.store import Entry, Store
 
 __all__ = [
     "Entry",
+    "Item",
     "Place",
     "Store",
     "StoredFile",
@@ -22,7 +24,10 @@ __all__ = [
     "can_narrow",
     "etag_of",
     "handed",
+    "is_folder",
+    "items",
     "locate",
     "narrow",
     "open_store",
+    "read_item",
 ]

@@ -133,13 +133,16 @@ Place = Path | StoredFile
 """Where a source or a target is."""
 
 
-def locate(place: str | Place, access: Sequence[Access] = (), *, etag: str = "") -> Place:
+def locate(
+    place: str | Place, access: Sequence[Access] = (), *, etag: str = "", or_folder: bool = False
+) -> Place:
     """Return the file that a path or URL names; it need not be there.
 
     Args:
         place: a path, file://, or the URL of an object, as `open_store` takes it.
         access: credentials by URL.
         etag: that an object must have; any when empty.
+        or_folder: whether a URL may end in "/", as that of a folder does.
 
     Raises:
         RequestError: another kind of URL, one that carries a secret or names no object, or
@@ -154,7 +157,7 @@ def locate(place: str | Place, access: Sequence[Access] = (), *, etag: str = "")
             return local_path(place)
         return StoredFile(open_store(str(path.parent), access), path.name, etag)
     scheme, container, key = split(place)
-    if not PurePosixPath(key).name or key.endswith("/"):
+    if not PurePosixPath(key).name or (key.endswith("/") and not or_folder):
         raise RequestError(f"{place!r} names no object: give {scheme}://{container}/name")
     # The whole URL decides about the credentials, the container is what is opened with them.
     folder, _, name = key.strip("/").rpartition("/")
