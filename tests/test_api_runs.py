@@ -14,7 +14,8 @@ from api_service import Made, make_service, served
 from impasto.observe.journal import Journal
 from impasto.observe.logs import keep_attempt
 from impasto.records import Failed
-from impasto.service.api.models import RunOptions
+from impasto.service.api.forms import WORDS
+from impasto.service.api.models import RunOptions, RunRequest
 from impasto.service.api.reference import updated
 from impasto.service.job import Order, make
 from impasto.service.limits import Quota
@@ -91,22 +92,58 @@ def test_a_blend_and_a_model_are_styles_too(made: Made, client: httpx.Client) ->
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "no source": ({"source": None}, "/source"),
-    "an unknown field": ({"stile": "x"}, "unknown field 'stile'"),
-    "an unknown option": ({"options": {"strengh": 1}}, "unknown field 'strengh'"),
-    "an option of the service's": ({"options": {"engine": "ray"}}, "unknown field 'engine'"),
-    "an option out of bounds": ({"options": {"strength": 2}}, "/options/strength"),
-    "a number as text": ({"options": {"strength": "1"}}, "/options/strength"),
+    "no source": ({"source": None}, "/source: must be text, got null"),
+    "an unknown field": ({"stile": "x"}, "/stile: unknown field 'stile'; did you mean style?"),
+    "a field like no other": ({"xyz": "x"}, "unknown field 'xyz'; there are source, style, "),
+    "an option beside options": (
+        {"size": "720p"},
+        "unknown field 'size'; it belongs into 'options'",
+    ),
+    "an unknown option": ({"options": {"strengh": 1}}, "'strengh'; did you mean strength?"),
+    "an option of the service's": (
+        {"options": {"engine": "ray"}},
+        "unknown field 'engine'; there ",
+    ),
+    "options that are none": ({"options": [1]}, "/options: must be an object, got [1]"),
+    "an option out of bounds": (
+        {"options": {"strength": 2}},
+        "/options/strength: must be at most 1, got 2",
+    ),
+    "a number as text": (
+        {"options": {"strength": "1"}},
+        '/options/strength: must be a number, got "1"',
+    ),
+    "a word that is none of several": (
+        {"options": {"codec": "xvid"}},
+        '/options/codec: must be h264, h265, av1, vp9 or ffv1, got "xvid"',
+    ),
+    "a size of another form": (
+        {"options": {"size": "big"}},
+        '/options/size: must be source, 720p or 1280x720, got "big"',
+    ),
+    "a time of another form": (
+        {"options": {"end": "soon"}},
+        '/options/end: must be a time, as 12.5, 90s or 00:01:02.5, got "soon"',
+    ),
+    "one of two types, out of bounds": (
+        {"options": {"chunk_frames": 0}},
+        "/options/chunk_frames: must be at least 1 or auto, got 0",
+    ),
+    "a long text": ({"options": {"preset": "x" * 90}}, "of a–z and 0–9, got 90 characters"),
+    "a secret": ({"priority": "token=abcdefghijklmnop"}, 'whole number, got "token=***"'),
+    "two faults": ({"priority": 101, "target": 5}, "(1 more in errors)"),
     "neither style nor model": ({"style": None}, "either a style or a model"),
     "both style and model": ({"model": "in/x.onnx"}, "either a style or a model"),
     "an unknown style": ({"style": "nope"}, "no style 'nope'; see GET /v1/styles"),
+    "a style that is a number": ({"style": 5}, "/style: must be text or an object, got 5"),
     "a style that climbs": ({"style": "../x.jpg"}, "/style: the path '../x.jpg'"),
     "a style that is a path": ({"style": "in/style.onnx"}, "/style: a style is a name"),
     "a painting that is not there": ({"style": "in/x.jpg"}, "there is no 'in/x.jpg'"),
-    "a blend with a path": ({"style": {"../x": 1}}, "/style"),
+    "a blend with a path": ({"style": {"../x": 1}}, "/style/..~1x: must be a style's name, 1 to"),
+    "a blend without a number": ({"style": {"a": "b"}}, '/style/a: must be a number, got "b"'),
     "a source that is not there": ({"source": "in/b.mp4"}, "there is no 'in/b.mp4'"),
     "a target that is the source": ({"target": "in/a.mp4"}, "the source itself"),
-    "a priority out of bounds": ({"priority": 101}, "/priority"),
+    "a priority out of bounds": ({"priority": 101}, "/priority: must be at most 100, got 101"),
 }
 
 
@@ -115,7 +152,37 @@ def test_a_wrong_request_is_told_what_is_wrong(client: httpx.Client, what: str) 
     change_to, said = WRONG[what]
     answer = client.post("/v1/runs", json=ASKED | change_to)
     is_problem(answer, 422, said)
+    assert "^" not in answer.text  # what is allowed is said in words, not by a pattern
     assert client.get("/v1/runs").json()["runs"] == []
+
+
+def test_a_body_that_is_none_is_told_so(client: httpx.Client) -> None:
+    for body, said in (
+        (b"[]", "the body must be an object, got []"),
+        (b"{", "the body is not JSON"),
+        (b"", "the body is missing"),
+        (b"{}", "/source: is missing"),
+    ):
+        headers = {"Content-Type": "application/json"}
+        is_problem(client.post("/v1/runs", content=body, headers=headers), 422, said)
+
+
+def test_every_form_of_text_has_words(made: Made) -> None:
+    fields = RunRequest.model_json_schema()["properties"]
+    told_by_themselves = patterns_in([fields["source"], fields["style"]["anyOf"][0]])
+    assert patterns_in(made.app.openapi()) - told_by_themselves <= set(WORDS)
+
+
+def patterns_in(document: Any) -> set[str]:
+    """Every pattern that a document of JSON Schema has."""
+    match document:
+        case dict():
+            found = {document["pattern"]} if isinstance(document.get("pattern"), str) else set()
+            return found.union(*map(patterns_in, document.values()))
+        case list():
+            return set().union(*map(patterns_in, document))
+        case _:
+            return set()
 
 
 def test_an_idempotency_key_gives_one_run(client: httpx.Client) -> None:

@@ -10,6 +10,7 @@ from impasto.errors import RequestError
 from impasto.request import Options
 from impasto.service.records import Submission
 from impasto.train.paintings import is_painting
+from impasto.wording import did_you_mean
 
 OPTIONS = frozenset(
     "strength keep_colors size start end quality pixels codec crf preset precision chunk_frames "
@@ -80,7 +81,8 @@ def read_options(given: dict[str, Any]) -> Options:
     """
     for name in given:
         if name not in OPTIONS:
-            raise RequestError(f"unknown option {name!r}; there are {', '.join(sorted(OPTIONS))}")
+            there = did_you_mean(name, OPTIONS) or f"there are {', '.join(sorted(OPTIONS))}"
+            raise RequestError(f"unknown option {name!r}; {there}")
     try:
         options = msgspec.convert(given, Options)
     except msgspec.ValidationError as error:

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from impasto.errors import LimitExceeded, RequestError, RunFailed
 from impasto.service.api.access import BackendDep, Requires, bearer
+from impasto.service.api.forms import ORIGIN
 from impasto.service.api.problems import documented
 from impasto.service.roles import Permission, Principal
 from impasto.service.triggers.arrivals import Arrivals
@@ -20,7 +21,6 @@ log = logging.getLogger("impasto.service.api")
 
 PATHS = ("/v1/events", "/events")
 _MOST_REASONS = 100
-_ORIGIN = r"^[A-Za-z0-9.:*_-]{1,253}$"
 
 _NAME = {"type": "string", "minLength": 1, "maxLength": 1024}
 _TOPIC = "/subscriptions/…/providers/Microsoft.Storage/storageAccounts/films"
@@ -160,7 +160,7 @@ def events_router(arrivals: Arrivals, *, account: str = "") -> APIRouter:
 
     def consent(
         response: Response,
-        origin: Annotated[str, Header(alias="WebHook-Request-Origin", pattern=_ORIGIN)],
+        origin: Annotated[str, Header(alias="WebHook-Request-Origin", pattern=ORIGIN)],
         token: Token = None,
     ) -> None:
         """Let a CloudEvents sender know that its events are wanted (CloudEvents webhooks, 4)."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from impasto.observe import logs
 from impasto.service.api.access import BackendDep, Reader, visible_run
 from impasto.service.api.backend import Backend
+from impasto.service.api.forms import LOG_CURSOR
 from impasto.service.api.models import Absent, LogLine, LogPage
 from impasto.service.api.problems import documented
 from impasto.service.api.runs import RunId
@@ -20,13 +21,7 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"])
 _RUN, _PROCESS = "run/", "process/"
 """What a cursor begins with: places in the run's own log, and among what its processes printed."""
 
-Cursor = Annotated[
-    str,
-    Field(
-        pattern="^(run/([0-9T:.+-]{1,40}/[0-9A-Za-z.-]{1,80}/[0-9]{1,9})?|"
-        "process/[0-9]{1,6}[.][0-9]{1,9})$"
-    ),
-]
+Cursor = Annotated[str, Field(pattern=LOG_CURSOR)]
 
 
 @router.get("/{run_id}/logs", summary="Read a run's log", responses=documented(404))

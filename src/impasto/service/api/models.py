@@ -9,6 +9,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from impasto.errors import RequestError
 from impasto.observe.logs import Line
+from impasto.service.api.forms import LABEL, NUMBER, PRESET, SIZE, STYLE_NAME, TIME, USER
 from impasto.service.audit import Recorded
 from impasto.service.records import Origin, RunState, ServiceRun
 from impasto.service.roles import Role
@@ -39,11 +40,11 @@ MediaPath = Annotated[
         json_schema_extra={"minLength": 1, "maxLength": 1024, "pattern": f"^{_PART}(/{_PART})*$"},
     ),
 ]
-Number = Annotated[str, Field(pattern="^[0-9]{1,18}$")]
+Number = Annotated[str, Field(pattern=NUMBER)]
 """Of a row, as text: nobody is to count with it."""
 Absent = SkipJsonSchema[None]
 """A parameter that may be left out; there is no text that stands for null in a URL or a header."""
-StyleName = Annotated[str, Field(pattern="^[a-z0-9_-]{1,64}$", examples=["starry_night"])]
+StyleName = Annotated[str, Field(pattern=STYLE_NAME, examples=["starry_night"])]
 
 
 def _style(style: str) -> str:
@@ -71,10 +72,7 @@ Style = Annotated[
 ]
 Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Blend = Annotated[dict[StyleName, Weight], Field(min_length=1, max_length=16)]
-Time = Annotated[str, Field(max_length=40, pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?s?$|"
-                            r"^([0-9]{1,3}:)?[0-9]{1,3}:[0-9]{1,3}(\.[0-9]{1,9})?$",
-                            examples=["12.5", "00:01:02.5"])]  # fmt: skip
-_SIZE = r"^(source|[1-9][0-9]{0,3}p|[1-9][0-9]{0,3}x[1-9][0-9]{0,3})$"
+Time = Annotated[str, Field(max_length=40, pattern=TIME, examples=["12.5", "00:01:02.5"])]
 Seconds = Annotated[float, Field(description="Since the epoch, in seconds.")]
 
 
@@ -91,8 +89,7 @@ class RunOptions(Strict):
         default=1.0, ge=0, le=1, allow_inf_nan=False, description="0 is the source."
     )
     keep_colors: bool = False
-    size: str = Field(default="source", pattern=_SIZE,
-                      examples=["720p", "1280x720"])  # fmt: skip
+    size: str = Field(default="source", pattern=SIZE, examples=["720p", "1280x720"])
     start: Time | None = None
     end: Time | None = None
     quality: Literal["fast", "balanced", "best"] = "balanced"
@@ -101,7 +98,7 @@ class RunOptions(Strict):
     )
     codec: Literal["h264", "h265", "av1", "vp9", "ffv1"] | None = None
     crf: int | None = Field(default=None, ge=0, le=63)
-    preset: str | None = Field(default=None, pattern="^[a-z0-9]{1,20}$")
+    preset: str | None = Field(default=None, pattern=PRESET)
     precision: Literal["auto", "f32", "bf16", "f16"] = "auto"
     chunk_frames: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] | None = None
     on_error: Literal["fail", "pass-through"] = "fail"
@@ -339,9 +336,9 @@ class TokenRequest(Strict):
         json_schema_extra={"examples": [{"user": "alice", "role": "submitter", "label": "laptop"}]}
     )
 
-    user: str = Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._@+-]{0,127}|oidc:[!-~]{1,200})$")
+    user: str = Field(pattern=USER)
     role: Role
-    label: str = Field(default="", max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
+    label: str = Field(default="", max_length=200, pattern=LABEL)
     lasts_s: float = Field(
         default=LASTS_S,
         gt=0,

@@ -3,7 +3,6 @@
 import http
 import logging
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from impasto.errors import Conflict, ImpastoError, LimitExceeded, NotFound, RequestError, RunFailed
+from impasto.service.api.faults import Fault, faults_of
 from impasto.service.words import in_api_words
 
 log = logging.getLogger("impasto.service.api")
@@ -23,23 +23,8 @@ log = logging.getLogger("impasto.service.api")
 MEDIA_TYPE = "application/problem+json"
 _AGAIN_S = 5
 """When to ask again after a fault of a store or database."""
-_MOST_ERRORS = 20
-_KINDS = re.compile(r"str|(constrained|function)-.*|dict\[.*")
-"""Steps of pydantic's that stand for a type among several, and for no place in a body."""
 _STATUS = {NotFound: 404, Conflict: 409, LimitExceeded: 413}
 """Of requests that are wrong in a way of their own; a limit is 429 where waiting helps."""
-
-
-class Fault(BaseModel):
-    """One thing that is wrong with a request."""
-
-    detail: str
-    pointer: str | None = Field(
-        default=None, description="Where in the body: a JSON pointer (RFC 6901)."
-    )
-    parameter: str | None = Field(
-        default=None, description="Which query parameter, path part or header."
-    )
 
 
 class Problem(BaseModel):
@@ -121,29 +106,14 @@ def _methods(request: Request) -> list[str]:
 
 
 def _invalid(request: Request, error: Exception) -> ProblemResponse:
-    """What the request's form lacks; values are not repeated, for they may be secret."""
+    """What is wrong with the request's form."""
     assert isinstance(error, RequestValidationError)
     kind = request.headers.get("content-type")
     if kind is not None and "json" not in kind and isinstance(error.body, bytes):
         return problem(415, f"the body must be application/json, got {kind[:80]!r}")
-    faults = [_fault(each) for each in error.errors()[:_MOST_ERRORS]]
-    first = faults[0]
-    place = first.pointer or first.parameter
-    return problem(422, f"{place}: {first.detail}" if place else first.detail, errors=faults)
-
-
-def _fault(error: Mapping[str, Any]) -> Fault:
-    kind, *path = error["loc"]
-    if error["type"] == "json_invalid":
-        return Fault(detail="the body is not JSON", pointer=None, parameter=None)
-    detail = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        detail = f"unknown field {str(path[-1])[:80]!r}"
-    if kind == "body":
-        places = [str(step) for step in path if not _KINDS.fullmatch(str(step))]
-        steps = (step.replace("~", "~0").replace("/", "~1")[:80] for step in places)
-        return Fault(detail=detail, pointer="".join(f"/{step}" for step in steps), parameter=None)
-    return Fault(detail=detail, pointer=None, parameter=str(path[0])[:80] if path else str(kind))
+    found = faults_of(request, error)
+    more = f" ({len(found) - 1} more in errors)" if found[1:] else ""
+    return problem(422, found[0].line + more, errors=found)
 
 
 def _ours(request: Request, error: Exception) -> ProblemResponse:

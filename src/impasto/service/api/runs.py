@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from impasto.errors import Conflict
 from impasto.service.api.access import BackendDep, Controller, Reader, Submitter, visible_run
 from impasto.service.api.accounts import entry_of
+from impasto.service.api.forms import KEY, RUN_ID
 from impasto.service.api.models import Absent, Accepted, Number, Run, RunBrief, RunPage, RunRequest
 from impasto.service.api.paths import check_reach, check_replace
 from impasto.service.api.problems import documented, problem
@@ -21,11 +22,11 @@ _ACCEPTED = 202
 
 RunId = Annotated[
     str,
-    Path(pattern="^[0-9a-f]{1,64}$", description="As the submission's answer had it.",
+    Path(pattern=RUN_ID, description="As the submission's answer had it.",
          examples=["0199a2b3c4d5e6f7"]),
 ]  # fmt: skip
 IdempotencyKey = Annotated[
-    Annotated[str, Field(pattern="^[!-~]{1,256}$")] | Absent,
+    Annotated[str, Field(pattern=KEY)] | Absent,
     Header(alias="Idempotency-Key",
            description="Of your own making, a UUID say: the same key again gives the same run."),
 ]  # fmt: skip

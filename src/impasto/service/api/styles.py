@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path
 
 from impasto.errors import NotFound, RequestError
 from impasto.service.api.access import BackendDep, only
+from impasto.service.api.forms import STYLE_NAME
 from impasto.service.api.models import StyleBrief, StyleCard, StyleList
 from impasto.service.api.problems import documented
 from impasto.service.roles import Permission
@@ -26,7 +27,7 @@ def show_styles(backend: BackendDep) -> StyleList:
 
 @router.get("/{name}", summary="Show a style", responses=documented(404))
 def show_style(
-    name: Annotated[str, Path(pattern="^[a-z0-9_-]{1,64}$", examples=["starry_night"])],
+    name: Annotated[str, Path(pattern=STYLE_NAME, examples=["starry_night"])],
     backend: BackendDep,
 ) -> StyleCard:
     """A style, and whose painting it comes from."""

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from impasto.errors import NotFound
 from impasto.service.api.access import BackendDep, TokenManager, only
+from impasto.service.api.forms import TOKEN_ID
 from impasto.service.api.models import (
     Absent,
     AuditEntry,
@@ -23,7 +24,7 @@ from impasto.service.roles import Permission
 router = APIRouter(prefix="/v1", tags=["administration"])
 
 _MANAGERS = only(Permission.TOKENS_MANAGE)
-_TokenId = Annotated[str, Path(pattern="^[a-z0-9]{12}$", description="Of the token, not its text.")]
+_TokenId = Annotated[str, Path(pattern=TOKEN_ID, description="Of the token, not its text.")]
 
 
 @router.post("/tokens", status_code=201, summary="Make a token", responses=documented(413, 415))
@@ -41,7 +42,7 @@ def create_token(
 @router.get("/tokens", summary="List tokens", dependencies=[_MANAGERS])
 def list_tokens(
     backend: BackendDep,
-    after: Annotated[str, Field(pattern="^[a-z0-9]{12}$")] | Absent = None,
+    after: Annotated[str, Field(pattern=TOKEN_ID)] | Absent = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> TokenPage:
     """Every token that was made, revoked and expired ones too, without their secrets."""

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from impasto.errors import LimitExceeded, NotFound
 from impasto.service.api.access import BackendDep, Uploader
 from impasto.service.api.backend import Backend
+from impasto.service.api.forms import FILE_NAME
 from impasto.service.api.models import MediaPath, StoredFile, StoredList, Upload
 from impasto.service.api.paths import home_of
 from impasto.service.api.problems import documented
@@ -51,7 +52,7 @@ async def upload(
         Query(
             min_length=1,
             max_length=100,
-            pattern=r"^[A-Za-z0-9_][A-Za-z0-9 ._()+@-]*$",
+            pattern=FILE_NAME,
             description="Its name, without a folder.",
             examples=["holiday.mp4"],
         ),
