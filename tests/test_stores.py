@@ -163,6 +163,18 @@ def test_a_missing_object_is_missing(store: Store) -> None:
     assert not store.exists("no/such")
 
 
+@pytest.mark.parametrize("key", ["a/b", "a/b/c", "n" * 300, "n" * 300 + "/x"])
+def test_what_a_disk_could_not_hold_is_missing_as_anywhere(key: str, store: Store) -> None:
+    store.put("a", b"x")
+    assert not store.exists(key)
+    for look in (store.head, store.get, lambda k: store.get_range(k, 0, 1)):
+        with pytest.raises(FileNotFoundError):
+            look(key)
+    assert list(store.list(key)) == []
+    store.delete(key)
+    assert store.get("a") == b"x"
+
+
 def test_deleting_is_done_once_and_does_not_mind(store: Store) -> None:
     store.put("runs/ü b/a+b %.json", b"1")
     store.delete("runs/ü b/a+b %.json")

@@ -1,6 +1,7 @@
 """A store over obstore, with errors in Impasto's words."""
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -33,6 +34,7 @@ _ONE_COPY_BYTES = 5 << 30
 """What S3 copies in one request; Azure and Google copy more."""
 _LIST_BATCH = 1000
 _COPY_TIMEOUT_S = 60.0
+_NOWHERE = tuple(f"(os error {code})" for code in (errno.ENOTDIR, errno.ENAMETOOLONG))
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +242,7 @@ class Store:
         They are asked for by the thousand as they are read, so a store of any size is listed in
         little memory.
         """
-        with self._translated("list", prefix):
+        with contextlib.suppress(FileNotFoundError), self._translated("list", prefix):
             batches = obstore.list(
                 self._at(prefix), self._path(prefix) or None, chunk_size=_LIST_BATCH
             )
@@ -250,7 +252,7 @@ class Store:
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
-        with self._translated("delete", key), contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._translated("delete", key):
             if self._delete is not None:
                 self._delete(self._path(key))
             else:
@@ -298,7 +300,14 @@ class Store:
                 ) from None
             raise FileNotFoundError(f"there is no {key!r} in {self.url}") from None
         except (BaseError, OSError, ValueError) as error:
+            if verb != "write" and self._nowhere(error):
+                raise FileNotFoundError(f"there is no {key!r} in {self.url}") from None
             raise self._plain(verb, key, error) from None  # the original may show a secret
+
+    def _nowhere(self, error: Exception) -> bool:
+        """Whether a disk says that it could hold nothing there: below a file, or by that name."""
+        line = str(error).partition("\n")[0]
+        return isinstance(self._backend, LocalStore) and line.endswith(_NOWHERE)
 
     def _no_container(self) -> str:
         return f"{self.url} has no such container or bucket; make it first, or see its account"
