@@ -51,6 +51,30 @@ def test_a_video_is_found_by_the_next_scan_and_taken_by_the_one_after(site: Site
     assert triggers.scans()["watch in"].runs == (site.only_run().run_id,)
 
 
+def test_a_video_that_a_scan_has_found_does_not_wait_for_another_scan(site: Site) -> None:
+    patient = settings(
+        watch=[{"prefix": "in", "style": "starry_night"}], triggers={"interval_s": 1000.0}
+    )
+    triggers = site.triggers(patient)
+    triggers.tick()
+    site.now += 1000
+    site.put("in/a.mp4", "in/gone.mp4", "in/growing.mp4")
+    triggers.tick()
+    assert triggers.scans()["watch in"].waiting == 3
+    site.media.delete("in/gone.mp4")
+    site.put("in/growing.mp4", data=TS * 2)
+    site.put("in/later.mp4")
+    site.now += 6
+    assert triggers.tick() == pytest.approx(5.0)  # for the one that grows
+    assert site.sources() == ["in/a.mp4"]
+    site.now += 6
+    assert triggers.tick() == pytest.approx(988.0)  # nothing waits: the next scan
+    assert site.sources() == ["in/a.mp4", "in/growing.mp4"]
+    site.now += 988
+    site.settle(triggers)
+    assert site.sources() == ["in/a.mp4", "in/growing.mp4", "in/later.mp4"]
+
+
 def test_a_restart_neither_misses_nor_repeats(site: Site) -> None:
     site.put("in/a.ts")
     site.settle(site.triggers())

@@ -141,5 +141,7 @@ class Dispatcher:
             case "ENQUEUED" | "PENDING" | "DELAYED":
                 return
             case state:
-                log.warning("run %s: its workflow is %s; it is queued again", handed.run_id, state)
-                self._queue.release(handed)
+                if self._queue.release(handed):
+                    log.warning(
+                        "run %s: its workflow is %s; it is queued again", handed.run_id, state
+                    )

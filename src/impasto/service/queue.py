@@ -241,14 +241,20 @@ class Queue:
             rows = connection.execute(query.where(runs_table.c.owner == self.process)).all()
         return [Handed(row.run_id, row.generation) for row in rows]
 
-    def release(self, handed: Handed) -> None:
-        """Give a run back to those that wait: what carried it out broke off."""
+    def release(self, handed: Handed) -> bool:
+        """Give a run back to those that wait: what carried it out broke off.
+
+        Returns:
+            False where it has ended meanwhile.
+        """
         with self._database.transaction(lock="queue") as connection:
-            if _open(connection, handed) is not None:
-                change(
-                    connection, handed.run_id, state="queued", owner=None,
-                    generation=handed.generation + 1,
-                )  # fmt: skip
+            if _open(connection, handed) is None:
+                return False
+            change(
+                connection, handed.run_id, state="queued", owner=None,
+                generation=handed.generation + 1,
+            )  # fmt: skip
+            return True
 
     def shared(self, plan_id: str, run_id: str) -> bool:
         """Whether another run that has not ended works with the same plan and segments."""

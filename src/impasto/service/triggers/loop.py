@@ -1,6 +1,7 @@
 """The thread that looks: every watched prefix in its turn, and every schedule when it is due."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,10 @@ log = logging.getLogger("impasto.service.triggers")
 
 _REST = 4.0
 """A scan is followed by a pause of at least so many times its own length."""
+_MOST_LOOKS = 100
+"""Objects that are looked up by themselves when they may have settled; more wait for a scan."""
+_LEAST_PAUSE_S = 0.1
+"""Before what waits is looked at again."""
 _LONGEST_PAUSE_S = 300.0
 """Between two tries of a store that does not answer."""
 
@@ -67,6 +72,8 @@ class _Turn:
     watch: Watch
     schedule: Schedule | None = None
     next_at: float = 0.0
+    again_at: float = math.inf
+    """When what waits is looked at again, before the next scan."""
     due: float | None = None
     """Of a schedule that is being served: its due time."""
     faults: int = 0
@@ -128,17 +135,19 @@ class Triggers:
         for turn in self._turns:
             if self._stop.is_set():
                 return 0.0
-            if self._clock() >= turn.next_at:
+            if self._clock() >= min(turn.next_at, turn.again_at):
                 self._serve(turn)
-        return max(0.0, min(turn.next_at for turn in self._turns) - self._clock())
+        due = min(min(turn.next_at, turn.again_at) for turn in self._turns)
+        return max(0.0, due - self._clock())
 
     def _run(self) -> None:
         while not self._stop.wait(self.tick()):
             pass
 
     def _serve(self, turn: _Turn) -> None:
+        again, turn.again_at = self._clock() < turn.next_at, math.inf
         try:
-            scan = self._watch(turn) if turn.schedule is None else self._keep(turn, turn.schedule)
+            scan = self._look(turn, again=again)
         except ImpastoError as error:
             self._pause(turn, str(error))
             return
@@ -147,11 +156,17 @@ class Triggers:
             self._pause(turn, f"{type(error).__name__}: {error}")
             return
         turn.faults, turn.error = 0, None
-        pause_s = self._settings.pace.interval_s
-        if scan is not None:
-            turn.last = scan
-            pause_s = max(pause_s, _REST * scan.seconds)
-        turn.next_at = self._clock() + pause_s
+        turn.last = scan or turn.last
+        pace, now = self._settings.pace, self._clock()
+        if not again:
+            turn.next_at = now + max(pace.interval_s, _REST * scan.seconds if scan else 0.0)
+        if turn.schedule is None and scan is not None and 0 < scan.waiting <= _MOST_LOOKS:
+            turn.again_at = now + max(pace.settle_s, _LEAST_PAUSE_S)
+
+    def _look(self, turn: _Turn, *, again: bool) -> Scan | None:
+        if turn.schedule is not None:
+            return self._keep(turn, turn.schedule)
+        return turn.watch.look_again(self._clock()) if again else self._watch(turn)
 
     def _pause(self, turn: _Turn, error: str) -> None:
         """Leave a prefix alone for a while, longer after each fault in a row."""

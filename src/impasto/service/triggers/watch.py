@@ -1,7 +1,8 @@
 """Looking below a prefix again and again: what is complete, new and not ours becomes a run.
 
-An object is taken when two scans, at least `settle_s` apart, have found the same version of it, and
-its own structure does not say that a part is missing. Names of unfinished uploads and empty objects
+An object is taken when two looks, at least `settle_s` apart, have found the same version of it, and
+its own structure does not say that a part is missing. The first look is a scan, which lists the
+prefix; the second may be at those alone that wait. Names of unfinished uploads and empty objects
 never are.
 """
 
@@ -13,7 +14,7 @@ from itertools import islice
 
 from impasto.errors import ImpastoError, LimitExceeded, RunFailed
 from impasto.service.records import Origin
-from impasto.service.triggers.arrivals import Arrivals, content_of
+from impasto.service.triggers.arrivals import Arrivals, content_of, look_up
 from impasto.service.triggers.names import SIDECAR, STYLE_FOLDER, below, is_unfinished, suffix
 from impasto.service.triggers.rules import Rule
 from impasto.service.triggers.trigger_file import is_trigger_file, pull
@@ -114,6 +115,29 @@ class Watch:
             del self._waiting[key]
         runs = self._take(now)
         return Scan(listed, len(self._waiting), tuple(runs), time.perf_counter() - began)
+
+    def look_again(self, now: float) -> Scan:
+        """Look up what waits, one object at a time, and make runs of what has settled.
+
+        Args:
+            now: seconds since the epoch, as Arrivals' clock has it.
+
+        Raises:
+            RunFailed, RequestError: a store or the database does not answer; look again later.
+        """
+        began = time.perf_counter()
+        looked_up = list(self._waiting.values())
+        for waiting in looked_up:
+            key = waiting.entry.key
+            try:
+                entry = look_up(self._arrivals.media, key)
+            except FileNotFoundError:
+                del self._waiting[key]
+                continue
+            if content_of(entry) != content_of(waiting.entry):
+                self._waiting[key] = _Waiting(entry, now)
+        runs = self._take(now)
+        return Scan(len(looked_up), len(self._waiting), tuple(runs), time.perf_counter() - began)
 
     def skip_all(self) -> int:
         """Leave everything that is there alone, now and later; return how many they are."""
