@@ -47,6 +47,7 @@ class Served:
     database: str | None = None
     config: str = ""
     arguments: Sequence[str] = ()
+    program: Sequence[str] = ("-m", "impasto")
     stores: tuple[str, str] | None = None
     """URLs of media and system, where they are not the folders."""
     environ: dict[str, str] = field(default_factory=dict)
@@ -75,7 +76,7 @@ class Served:
         media, system = self.stores or (str(self.media), str(self.folder / "system"))
         self._process = subprocess.Popen(
             [
-                sys.executable, "-m", "impasto", "serve", "--port", "0", "--config", str(file),
+                sys.executable, *self.program, "serve", "--port", "0", "--config", str(file),
                 "--media", media, "--system", system,
                 "--database", self.database or f"sqlite:///{self.folder / 'service.db'}",
                 *self.arguments,
