@@ -27,7 +27,8 @@ def main() -> None:
     else:
         from impasto.service import jobs
 
-        jobs.COMMAND = (sys.executable, __file__, _JOB)  # before the service takes it from there
+        # Before the service takes it from there; -u does nothing more here.
+        jobs.COMMAND = (sys.executable, "-u", __file__, _JOB)
         from impasto.cli import main as run
 
         sys.exit(run(sys.argv[1:]))

@@ -370,6 +370,32 @@ def test_workers_killed_at_random_change_no_byte(
     assert other.read_bytes() == undisturbed.read_bytes()
 
 
+@pytest.mark.parametrize("engine", _CROWDS)
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of other processes as Linux has")
+def test_a_worker_that_fails_every_chunk_does_not_use_up_their_attempts(
+    engine: str, film: Path, tmp_path: Path
+) -> None:
+    """From its first chunk on one of two can't write any file, as on a broken disk."""
+    broken: list[psutil.Process] = []
+    failed: list[Failed] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Failed):
+            failed.append(event)
+        elif isinstance(event, Done) and not broken and len(there := crew()) == 2:
+            broken.append(there[0])
+            there[0].rlimit(psutil.RLIMIT_FSIZE, (0, 0))
+
+    options = replace(PLAIN, chunk_frames=1, engine=engine, workers=2)
+    settings = replace(settings_in(tmp_path), surroundings=surroundings(engine))
+    report = score(film, model=model_in(tmp_path, networks.painterly()),
+                   target=tmp_path / "out.mp4", options=options, settings=settings,
+                   on_event=on_event)  # fmt: skip
+    assert report.verified
+    assert {one.worker.partition("/")[2] for one in failed} == {str(broken[0].pid)}
+    assert 2 <= len(failed) <= 5  # after 2 in a row it waits for 4 chunks, then for 8, 16 and 32
+
+
 def test_all_workers_killed_at_once_are_all_replaced(prepared: Prepared) -> None:
     outcomes = open_engine("local", workers=3).map(prepared.task, prepared.cut(12), lambda _: None)
     seen = [next(outcomes)]

@@ -2,9 +2,11 @@
 
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from itertools import chain
 from typing import Protocol
 
 from impasto.engines.member import Leaving, Message, Order
+from impasto.engines.standing import Standing
 from impasto.errors import EngineLost
 from impasto.records import Chunk, Failed, Outcome, Progress, Task
 from impasto.rights import limited
@@ -61,7 +63,7 @@ def hand_out(
                     on_progress(message)
                 case Leaving():
                     desk.close(crew.closed_by(seat, message), message.reason)
-                case _ if desk.settle(seat, message.chunk):
+                case _ if desk.settle(seat, message):
                     # The next chunk is given first: whoever reads the outcome may take its time.
                     desk.give()
                     desk.relieve(seat)
@@ -85,6 +87,7 @@ class _Desk:
         """Seats whose worker was heard of."""
         self._late: set[int] = set()
         """The others that have a chunk."""
+        self._standing = Standing()
         self._closed: set[int] = set()
         self._reason = ""
         self.having: dict[int, Chunk] = {}
@@ -95,14 +98,18 @@ class _Desk:
         The longest free seat is the first, so that one whose chunk has failed gets it again only
         where there is no other.
         """
-        while free := self._free or self._vacant:
+        while (seat := self._next_seat()) is not None:
             if (chunk := next(self._waiting, None)) is None:
                 return
-            self._give(free.popleft(), chunk)
+            (self._free if seat in self._free else self._vacant).remove(seat)
+            self._give(seat, chunk)
+
+    def _next_seat(self) -> int | None:
+        return self._standing.choose(chain(self._free, self._vacant), self.having)
 
     def relieve(self, seat: int) -> None:
         """Let a seat that came free, and got nothing, have the chunk of one that is late."""
-        if self._late and seat in self._free:
+        if self._late and seat in self._free and not self._standing.sits_out(seat):
             absent = self._late.pop()
             self._crew.drop(absent)
             self._free.remove(seat)
@@ -128,11 +135,12 @@ class _Desk:
             self._present.add(seat)
             self._late.discard(seat)
 
-    def settle(self, seat: int, chunk: int) -> bool:
+    def settle(self, seat: int, outcome: Outcome) -> bool:
         """Take back the chunk that has an outcome; False where the seat has another or none."""
-        if seat not in self.having or self.having[seat].index != chunk:
+        if seat not in self.having or self.having[seat].index != outcome.chunk:
             return False
         self._take(seat)
+        self._standing.note(seat, outcome)
         return True
 
     def close(self, seats: Collection[int], reason: str) -> None:

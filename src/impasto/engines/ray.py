@@ -23,6 +23,7 @@ from typing import IO
 from impasto.engines.child import end, last_words
 from impasto.engines.cluster import Setup
 from impasto.engines.member import Leaving, Message, Order, unpack
+from impasto.engines.standing import Standing
 from impasto.errors import EngineLost, RequestError, RunFailed
 from impasto.keys import to_json
 from impasto.records import Chunk, Done, Failed, Noted, Outcome, Progress, Task
@@ -115,7 +116,7 @@ class RayEngine:
         while True:
             if not cluster.give(task, waiting):
                 guess = 0
-            waits = 0 if cluster.free else length_hint(waiting, guess)
+            waits = 0 if cluster.next_seat() is not None else length_hint(waiting, guess)
             if not cluster.having and not waits:
                 return
             cluster.want(min(self._most, len(cluster.having) + waits))
@@ -144,6 +145,7 @@ class _Cluster:
         """Seat → since when, the longest first."""
         self.having: dict[int, Chunk] = {}
         self._leaving: set[int] = set()
+        self._standing = Standing()
         self._wanted = 0
         self._wait_s = wait_s
         self._alone_since = _now()
@@ -166,21 +168,25 @@ class _Cluster:
 
     def give(self, task: Task, waiting: Iterator[Chunk]) -> bool:
         """Give each free worker a chunk; False when there are no more."""
-        while self.free:
+        while (seat := self.next_seat()) is not None:
             if (chunk := next(waiting, None)) is None:
                 return False
-            seat = next(iter(self.free))
             del self.free[seat]
             self.having[seat] = chunk
             self._write(b"give %d %s" % (seat, to_json(Order(limited(task, chunk), chunk))))
         return True
 
+    def next_seat(self) -> int | None:
+        """The seat that gets the next chunk; None while there is none for it."""
+        return self._standing.choose(self.free, self.having)
+
     def want(self, workers: int) -> None:
         """Say for how many workers there is work; one that has had none for long goes."""
-        for seat in [seat for seat, since in self.free.items() if _now() - since > _IDLE_S]:
+        idle = [seat for seat, since in self.free.items() if _now() - since > _IDLE_S]
+        for seat in idle:
             del self.free[seat]
             self._write(b"drop %d" % seat)
-        if workers != self._wanted:
+        if workers != self._wanted or idle:  # one that sat out may have to be replaced
             self._wanted = workers
             self._write(b"want %d" % workers)
 
@@ -229,6 +235,7 @@ class _Cluster:
                 return None
             case Done() | Failed():
                 self.having.pop(seat)
+                self._standing.note(seat, message)
                 stays = isinstance(message, Done) or not message.lost_worker
                 if stays and seat not in self._leaving:
                     self.free[seat] = _now()
