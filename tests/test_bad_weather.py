@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -226,7 +227,9 @@ def test_a_store_that_stays_away_ends_the_run_in_one_line_and_back_again_it_goes
     undisturbed: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    brief = dict.fromkeys(["init_backoff", "max_backoff"], timedelta(milliseconds=20))
     monkeypatch.setitem(backends._RETRIES, "max_retries", 1)  # so that it is soon over
+    monkeypatch.setitem(backends._RETRIES, "backoff", {**brief, "base": 2})
     settings, url, faults = stormy
     dones = 0
 

@@ -198,6 +198,12 @@ def test_a_rehearsal_takes_a_sound_model() -> None:
     rehearse(networks.painterly())
 
 
+def test_a_model_that_has_passed_is_not_rehearsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rehearse(networks.painterly())
+    monkeypatch.setattr(subprocess, "run", None)
+    rehearse(networks.painterly())
+
+
 def test_a_model_that_ends_its_process_ends_only_the_rehearsal() -> None:
     with pytest.raises(RequestError) as caught:
         rehearse(networks.pad_without_pads())
