@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from api_service import Made, make_service, served
+from impasto.errors import Conflict
 from impasto.observe.journal import Journal
 from impasto.observe.logs import keep_attempt
 from impasto.records import Failed
@@ -19,6 +21,7 @@ from impasto.service.api.models import RunOptions, RunRequest
 from impasto.service.api.reference import updated
 from impasto.service.job import Order, make
 from impasto.service.limits import Quota
+from impasto.service.records import Submission
 from impasto.service.runs import change, record
 from impasto.service.submissions import OPTIONS
 
@@ -193,6 +196,40 @@ def test_an_idempotency_key_gives_one_run(client: httpx.Client) -> None:
     other = client.post("/v1/runs", json=ASKED | {"style": "the_scream"}, headers=headers)
     is_problem(other, 422, "belongs to run")
     is_problem(client.post("/v1/runs", json=ASKED, headers={"Idempotency-Key": "a b"}), 422, "Key")
+
+
+def test_a_target_that_is_there_is_refused_at_once(made: Made, client: httpx.Client) -> None:
+    asked = ASKED | {"target": "out/a.mp4"}
+    headers = {"Idempotency-Key": "k"}
+    first = client.post("/v1/runs", json=asked, headers=headers)
+    assert first.status_code == 202
+    made.backend.service.media.put("out/a.mp4", b"painted")
+    refused = client.post("/v1/runs", json=asked)
+    is_problem(refused, 409, '\'out/a.mp4\' exists; "force": true in "options" overwrites it')
+    other = client.post("/v1/runs", json=asked | {"priority": 5}, headers={"Idempotency-Key": "l"})
+    is_problem(other, 409, "exists")
+    again = client.post("/v1/runs", json=asked, headers=headers)  # the answer was lost, say
+    assert (again.status_code, again.json()["run_id"]) == (202, first.json()["run_id"])
+    changed = client.post("/v1/runs", json=asked | {"style": "the_scream"}, headers=headers)
+    is_problem(changed, 422, "belongs to run")
+    with made.client("operator") as operator:
+        assert operator.post(
+            "/v1/runs", json=asked | {"options": {"force": True}}
+        ).status_code == 202  # fmt: skip
+    below = client.post("/v1/runs", json=ASKED | {"target": "in/a.mp4/b.mp4"})
+    assert below.status_code == 202  # there is nothing yet: the run finds that there can't be
+
+
+def test_a_version_of_a_video_gives_its_run_though_its_target_is_there(made: Made) -> None:
+    service = made.backend.service
+    asked = Submission(
+        source="in/a.mp4", style="starry_night", target="out/a.mp4", user="watch", content="a@1"
+    )
+    run, _ = service.submit(asked)
+    service.media.put("out/a.mp4", b"painted")
+    assert service.submit(asked) == (run, False)
+    with pytest.raises(Conflict, match=r"'out/a\.mp4' exists"):
+        service.submit(replace(asked, content="a@2"))
 
 
 def test_lists_are_paged_from_the_latest_on(made: Made, client: httpx.Client) -> None:

@@ -104,7 +104,7 @@ class NotFound(RequestError):  # noqa: N818 - the field's own term
 
 
 class Conflict(RequestError):  # noqa: N818 - the field's own term
-    """The request does not go with the state that a thing is in, or with an earlier request."""
+    """The request does not go with the state that a thing is in."""
 
 
 class LimitExceeded(RequestError):  # noqa: N818 - the field's own term

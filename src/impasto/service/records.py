@@ -31,7 +31,7 @@ class Submission:
     priority: int = 0
     """−100…100. Orders one user's runs, the higher first; it never passes another user's turn."""
     idempotency_key: str | None = None
-    """The same user's same key again returns the same run, and with another request a Conflict."""
+    """The same user's same key again returns the same run, and with another request is refused."""
     content: str | None = None
     """Which version of which object this answers, and by which rule, such as
     "rule/in/a.mp4@etag": one run each, whoever sees it first."""

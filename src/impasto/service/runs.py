@@ -92,13 +92,11 @@ class Runs:
             has one already.
 
         Raises:
-            RequestError: the submission is wrong.
-            Conflict: the idempotency key belongs to another request.
+            RequestError: the submission is wrong, or its idempotency key belongs to another.
             LimitExceeded: the user has asked for too much.
         """
         check(submission)
-        same = digest([submission.source, submission.style, submission.model, submission.target,
-                       submission.options])  # fmt: skip
+        same = _digest(submission)
         now = self.clock()
 
         def accept(connection: sa.Connection) -> tuple[ServiceRun, bool]:
@@ -123,6 +121,15 @@ class Runs:
             return found, False
         record(connection, run.run_id, now, "state", {"state": "queued"})
         return run, True
+
+    def known(self, submission: Submission) -> bool:
+        """Whether this submission has made a run before, by its idempotency key or content.
+
+        Raises:
+            RequestError: its idempotency key belongs to another.
+        """
+        with self.database.read() as connection:
+            return _known(connection, submission, _digest(submission)) is not None
 
     def get(self, run_id: str) -> ServiceRun:
         """One run.
@@ -337,6 +344,12 @@ def _scorer(submission: Submission) -> str | None:
     return submission.style or submission.model
 
 
+def _digest(submission: Submission) -> str:
+    """What tells a submission from others with its idempotency key."""
+    return digest([submission.source, submission.style, submission.model, submission.target,
+                   submission.options])  # fmt: skip
+
+
 def _known(connection: sa.Connection, submission: Submission, same: str) -> ServiceRun | None:
     """The run that this submission has made before."""
     if submission.content is not None:
@@ -356,7 +369,7 @@ def _known(connection: sa.Connection, submission: Submission, same: str) -> Serv
     if row is None:
         return None
     if row.request != same:
-        raise Conflict(
+        raise RequestError(
             f"the idempotency key {submission.idempotency_key!r} belongs to run {row.run_id}, "
             "which was asked for something else; take a new key"
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from impasto.errors import RequestError
+from impasto.errors import TAKEN, Conflict, RequestError
 from impasto.records import Settings
 from impasto.service.database import Database
 from impasto.service.records import ServiceRun, Submission
@@ -42,7 +42,8 @@ class Service:
 
         Raises:
             RequestError: a wrong submission, an unknown style, or no such source.
-            Conflict, LimitExceeded: as `Runs.submit` does.
+            Conflict: there is something at its target.
+            LimitExceeded: as `Runs.submit` does.
         """
         check(submission)
         self._check_style(submission)
@@ -51,7 +52,16 @@ class Service:
             submission = dataclasses.replace(submission, source_bytes=size)
         if submission.model is not None:
             self._size(submission.model)
+        if self._taken(submission) and not self.runs.known(submission):
+            raise Conflict(f"{submission.target!r} exists", *TAKEN)
         return self.runs.submit(submission, also=also)
+
+    def _taken(self, submission: Submission) -> bool:
+        """Whether the run would find something at its target, which it looks for again."""
+        target = submission.target
+        return (
+            target is not None and not submission.options.get("force") and self.media.exists(target)
+        )
 
     def _size(self, path: str) -> int:
         try:

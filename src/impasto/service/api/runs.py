@@ -12,7 +12,7 @@ from impasto.service.api.accounts import entry_of
 from impasto.service.api.forms import KEY, RUN_ID
 from impasto.service.api.models import Absent, Accepted, Number, Run, RunBrief, RunPage, RunRequest
 from impasto.service.api.paths import check_reach, check_replace
-from impasto.service.api.problems import documented, problem
+from impasto.service.api.problems import documented
 from impasto.service.records import RunState, ServiceRun, Submission
 from impasto.service.roles import Permission
 
@@ -39,7 +39,7 @@ IdempotencyKey = Annotated[
     summary="Ask for a run",
     responses={
         202: {"headers": {"Location": {"schema": {"type": "string"}, "description": "The run."}}},
-        **documented(403, 413, 415, 429),
+        **documented(403, 409, 413, 415, 429),
     },
 )
 def submit_run(
@@ -53,7 +53,9 @@ def submit_run(
     """Queue a run of a source in the media store.
 
     It is durable when the answer comes. With an `Idempotency-Key` a repeated request returns the
-    run that the first one made; the same key with another body is refused with 422.
+    run that the first one made; the same key with another body is refused with 422, as
+    draft-ietf-httpapi-idempotency-key-header has it. A target that is there is refused with 409,
+    now where it is named, and else when the run comes to it.
     """
     for path in (asked.source, asked.target, asked.model, asked.style):
         if isinstance(path, str):  # a style's name is no path of anybody's
@@ -75,10 +77,7 @@ def submit_run(
         request.state.subject = run.run_id
         backend.audit.add(connection, entry_of(request.scope, _ACCEPTED))
 
-    try:
-        run, _ = backend.service.submit(submission, also=audit)
-    except Conflict as error:  # as draft-ietf-httpapi-idempotency-key-header says
-        return problem(422, str(error))
+    run, _ = backend.service.submit(submission, also=audit)
     request.state.audited = _ACCEPTED
     response.headers["Location"] = f"/v1/runs/{run.run_id}"
     return Accepted(run_id=run.run_id, state=run.state)
