@@ -274,11 +274,11 @@ def test_rights_end_and_every_chunk_brings_new_ones(
     begun: tuple[Cloud, Task, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, task, plan = begun
-    monkeypatch.setattr(grants, "_LIFETIME", timedelta(seconds=2))
-    first = limited(task, plan.chunks[3])
-    assert isinstance(score_chunk(first, plan.chunks[3]), Done)
-    late = limited(task, plan.chunks[4])
-    time.sleep(3.5)
+    assert isinstance(score_chunk(limited(task, plan.chunks[3]), plan.chunks[3]), Done)
+    with monkeypatch.context() as brief:
+        brief.setattr(grants, "_LIFETIME", timedelta(seconds=1))
+        late = limited(task, plan.chunks[4])
+    time.sleep(2.5)
     refused = score_chunk(late, plan.chunks[4])
     assert isinstance(refused, Failed)
     assert "the credentials are refused" in refused.error
