@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 
 from api_service import Clock
 from impasto.errors import RequestError, RunFailed
+from impasto.service import audit
 from impasto.service import tokens as tokens_module
 from impasto.service.audit import AuditLog, Entry
 from impasto.service.database import Database, sqlite_url
@@ -275,6 +277,21 @@ def test_the_database_refuses_to_change_the_audit_log(database: Database, verb: 
         connection.execute(sa.text(verb))
     assert log.page()[0].entry.user == "alice"
     AuditLog(database)  # made once
+
+
+def test_old_entries_of_the_audit_log_go_and_young_ones_the_database_keeps(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "_AT_ONCE", 2)
+    days_ago = [400, 399, 398, 370, 300, 20]
+    for age in days_ago:
+        log = AuditLog(database, clock_s=lambda age=age: time.time() - age * 86_400)  # type: ignore[misc]
+        log.append(Entry(user=f"of {age}", action="POST /v1/runs", status=202))
+    assert log.remove(before=time.time() - 365 * 86_400) == 4
+    assert [each.entry.user for each in log.page()] == ["of 20", "of 300"]
+    with pytest.raises(RunFailed, match="only grows"):
+        log.remove(before=time.time() - 10 * 86_400)
+    assert len(log.page()) == 2
 
 
 def test_an_entry_is_one_bounded_line_whatever_a_client_sends(database: Database) -> None:

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,18 @@ def test_any_size_comes_back_whole_and_by_any_range(size: int, tmp_path: Path) -
     for start in {0, 1, size // 2, size - 1} & set(range(size)):
         for stop in {start + 1, min(size, start + BLOCK), size}:
             assert store.get_range("a", start, stop) == data[start:stop]
+
+
+def test_what_a_killed_process_had_begun_to_seal_is_swept(tmp_path: Path) -> None:
+    store = _open(tmp_path)
+    store.put("a", b"whole")
+    for name in ("a#1", ".a-0123abcd.part"):
+        (tmp_path / name).write_bytes(b"ha")
+    later = datetime.now(UTC) + timedelta(hours=1)
+    store.sweep(later)
+    store.sweep_uploads(later)
+    assert [entry.key for entry in store.list()] == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 @given(st.integers(0, 10 * BLOCK))

@@ -8,14 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from api_service import make_service
 from impasto.cli import main
 from impasto.cli.serve import _OneLine
+from impasto.errors import RequestError
+from impasto.service.audit import AuditLog, Entry
 from impasto.service.database import Database, sqlite_url
 from impasto.service.queue import Ended, Queue
 from impasto.service.records import Submission
 from impasto.service.retention import Retention
 from impasto.service.runs import Runs
+from impasto.service.settings import read_settings
+from impasto.service.triggers.arrivals import content_of
+from impasto.service.triggers.gone import forget_gone
+from impasto.service.upkeep import Upkeep
 from impasto.stores import Store, open_store
+from trigger_site import TS, Site
 
 
 class _Clock:
@@ -84,6 +92,81 @@ def test_a_dry_run_removes_nothing(kept: _Kept) -> None:
 def test_the_service_removes_what_is_older_than_it_keeps(kept: _Kept) -> None:
     kept.retention.tidy()  # at 4000 seconds
     assert [run.run_id for run in kept.runs.page().runs] == [kept.ids[3]]
+
+
+def test_what_became_of_an_object_is_forgotten_long_after_it_has_gone(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    day_s = 86_400.0
+
+    def forget() -> int:
+        site.now += 31 * day_s
+        return forget_gone(site.database, site.media, now=site.now, keep_s=30 * day_s)
+
+    site.put("in/stays.mp4", "in/goes.mp4", "in/painted.mp4", data=TS)
+    triggers = site.triggers()
+    site.settle(triggers)
+    versions = {entry.key: content_of(entry) for entry in site.media.list("in")}
+    assert site.sources() == ["in/goes.mp4", "in/painted.mp4", "in/stays.mp4"]
+    (target,) = [run.target for run in site.all_runs() if run.source == "in/painted.mp4"]
+    assert target
+    site.put(target)  # a run has made it
+    known = triggers.arrivals.known
+    assert forget() == 0
+    site.media.delete("in/goes.mp4")
+    site.media.delete("in/painted.mp4")
+    assert forget() == 0  # it may have gone a moment ago
+    assert known(versions.values()) == {*versions.values()}
+    assert forget() == 1
+    assert known(versions.values()) == {versions["in/stays.mp4"], versions["in/painted.mp4"]}
+    site.settle(triggers)
+    assert len(site.all_runs()) == 3  # nothing starts again
+    assert triggers.arrivals.is_target(target)
+
+
+def test_an_object_that_comes_back_in_time_is_known(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.put("in/a.mp4")
+    triggers = site.triggers()
+    site.settle(triggers)
+    (entry,) = site.media.list("in")
+    away = tmp_path / "media/in/a.mp4"
+    away.rename(tmp_path / "a.mp4")
+    for _ in range(2):
+        site.now += 100.0
+        forget_gone(site.database, site.media, now=site.now, keep_s=90.0)
+        if away.exists():
+            break
+        (tmp_path / "a.mp4").rename(away)
+    assert triggers.arrivals.known([content_of(entry)])
+    site.settle(site.triggers())
+    site.only_run()
+
+
+def test_a_service_removes_by_itself_what_is_older_than_it_keeps(tmp_path: Path) -> None:
+    made = make_service(tmp_path)
+    media, audit = made.backend.service.media, made.backend.audit
+    media.put("out/.a.mp4-0123abcd.part", b"half")
+    run, _ = made.runs.submit(Submission(source="in/a.mp4", style="udnie", user="ann"))
+    made.runs.cancel(run.run_id)
+    long_ago = AuditLog(made.backend.service.database, clock_s=lambda: 1e9)
+    long_ago.append(Entry(user="ann", action="POST /v1/runs", status=202))
+    upkeep = Upkeep(made.backend.service, audit)
+    made.clock.now += 2 * 86_400
+    upkeep.tidy()
+    assert made.runs.get(run.run_id)
+    assert audit.page() == ()
+    assert [entry.key for entry in media.list()] == ["in/a.mp4"]
+    made.clock.now += 31 * 86_400
+    upkeep.tidy()
+    assert made.runs.page().runs == ()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"keep_audit_days": 29.0}, {"keep_audit_days": -1.0}, {"keep_arrivals_days": -1.0}]
+)
+def test_a_retention_that_can_not_be_is_a_wrong_setting(wrong: dict[str, float]) -> None:
+    with pytest.raises(RequestError, match=rf"\[serve\] {next(iter(wrong))} must be"):
+        read_settings(wrong, media="media", system="system")
 
 
 def test_the_command_line_cleans_a_services_database(

@@ -740,6 +740,29 @@ def test_other_variables_do_not_disturb_what_a_table_says(
     assert store.get("a") == b"1"
 
 
+def test_parts_of_uploads_that_were_killed_are_swept_and_nothing_else(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("impasto.stores.store._ONE_PUT_BYTES", 10)
+    parts: list[str] = []
+    delete = Store.delete
+
+    def killed(store: Store, key: str) -> None:
+        parts.append(key)
+
+    monkeypatch.setattr(Store, "delete", killed)
+    assert store.upload("out/film.mp4", io.BytesIO(bytes(20)))
+    monkeypatch.setattr(Store, "delete", delete)
+    others = ["out/.film.part", "out/film-0123abcd.part", "out/film.mp4"]
+    for key in others[:2]:
+        store.put(key, b"mine")
+    now = datetime.now(UTC)
+    store.sweep_uploads(now - timedelta(days=1))
+    assert _keys(store, "out") == sorted([*others, *parts])
+    store.sweep_uploads(now + timedelta(days=1))
+    assert _keys(store, "out") == sorted(others)
+
+
 def test_what_a_killed_process_had_begun_to_write_is_swept(tmp_path: Path) -> None:
     """obstore writes beside the object, under its name and a number."""
     store = open_store(str(tmp_path))

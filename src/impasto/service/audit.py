@@ -1,7 +1,7 @@
 """The audit log: who did what, when, from where, and what came of it.
 
-The table only grows: the database itself refuses to change or remove an entry. No secret comes
-here, for nothing of a request does but its route, its subject and its sender.
+The table only grows: the database itself refuses to change an entry, and to remove one that is not
+old. No secret comes here, for nothing of a request does but its route, its subject and its sender.
 """
 
 import time
@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from impasto.service.database import Database, Identity, metadata
+from impasto.service.settings import LEAST_AUDIT_DAYS
 
 _LONGEST = 500
 """Characters of a field that others choose."""
@@ -30,18 +31,25 @@ table = sa.Table(
     sa.Column("status", sa.Integer, nullable=False),
 )
 
+_LEAST_S = LEAST_AUDIT_DAYS * 86_400
+_AT_ONCE = 1000
+
 _ONLY_GROWS = {
     "sqlite": (
         """CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit
            BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END""",
-        """CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit
+        f"""CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit
+           WHEN OLD.at > CAST(strftime('%s', 'now') AS INTEGER) - {_LEAST_S}
            BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END""",
     ),
     "postgresql": (
         """CREATE OR REPLACE FUNCTION audit_only_grows() RETURNS trigger LANGUAGE plpgsql AS
            $$ BEGIN RAISE EXCEPTION 'the audit log only grows'; END $$""",
-        """CREATE TRIGGER audit_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+        """CREATE TRIGGER audit_only_grows BEFORE UPDATE OR TRUNCATE ON audit
            FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows()""",
+        f"""CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit FOR EACH ROW
+           WHEN (OLD.at > extract(epoch FROM now()) - {_LEAST_S})
+           EXECUTE FUNCTION audit_only_grows()""",
     ),
 }
 """What each database is told when the table is made."""
@@ -104,6 +112,23 @@ class AuditLog:
         """Write an entry in a transaction of what it tells of; both are durable, or neither is."""
         row = {name: _line(getattr(entry, name)) for name in _FIELDS}
         connection.execute(_ADDING, {"at": self._clock_s(), **row})
+
+    def remove(self, *, before: float) -> int:
+        """Remove the entries that were written before then; return how many there were.
+
+        Raises:
+            RunFailed: some of them are younger than the database lets go, or it does not answer.
+        """
+        oldest = sa.select(table.c.id, table.c.at).order_by(table.c.id).limit(_AT_ONCE)
+        removed = 0
+        while True:
+            with self._database.transaction(lock="audit") as connection:
+                rows = connection.execute(oldest).all()
+                old = [row.id for row in rows if row.at < before]
+                connection.execute(sa.delete(table).where(table.c.id.in_(old)))
+            removed += len(old)
+            if len(old) < _AT_ONCE:
+                return removed
 
     def page(
         self, *, before: int | None = None, limit: int = 100, user: str | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from impasto.errors import ImpastoError
 from impasto.service.jobs import Jobs
 from impasto.service.queue import Handed, Queue
-from impasto.service.retention import Retention
+from impasto.service.upkeep import Upkeep
 from impasto.service.workflow import Workflows
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Dispatcher:
         queue: of this process.
         jobs: the processes of runs.
         workflows: what carries them out.
-        retention: what removes old ones.
+        upkeep: what removes all that is old.
         slots: runs at a time.
         lost_after_s: how long a process may be silent before it is taken for dead.
         on_lost: is called when others have taken this process for dead, and its runs are theirs.
@@ -37,7 +37,7 @@ class Dispatcher:
         queue: Queue,
         jobs: Jobs,
         workflows: Workflows,
-        retention: Retention,
+        upkeep: Upkeep,
         *,
         slots: int,
         lost_after_s: float,
@@ -46,7 +46,7 @@ class Dispatcher:
         self._queue = queue
         self._jobs = jobs
         self._workflows = workflows
-        self._retention = retention
+        self._upkeep = upkeep
         self._slots = slots
         self._lost_after_s = lost_after_s
         self._on_lost = on_lost
@@ -91,7 +91,7 @@ class Dispatcher:
                     self._mind()
                 if now - tidied >= _TIDY_S:
                     tidied = now
-                    self._retention.tidy()
+                    self._upkeep.tidy()
                 self.fault = None
             except ImpastoError as error:
                 self._complain(str(error))

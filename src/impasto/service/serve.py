@@ -17,16 +17,17 @@ import platformdirs
 from impasto.access import find_access
 from impasto.errors import RequestError
 from impasto.records import Settings
+from impasto.service.audit import AuditLog
 from impasto.service.carrier import Carrier
 from impasto.service.database import Database, sqlite_url
 from impasto.service.dispatch import Dispatcher
 from impasto.service.job import Setup
 from impasto.service.jobs import COMMAND, Jobs
 from impasto.service.queue import Queue
-from impasto.service.retention import DAY_S, Retention
 from impasto.service.runs import Runs
 from impasto.service.service import Service
 from impasto.service.settings import ServeSettings
+from impasto.service.upkeep import Upkeep
 from impasto.service.workflow import Workflows
 from impasto.stores import open_store
 
@@ -145,7 +146,7 @@ class _Carrying:
             self.queue,
             self.jobs,
             workflows,
-            Retention(service.runs, service.system, keep_s=settings.keep_runs_days * DAY_S),
+            Upkeep(service, AuditLog(service.database)),
             slots=settings.jobs,
             lost_after_s=settings.lost_after_s,
             on_lost=_end_at_once,
@@ -185,7 +186,6 @@ class _Front:
         from impasto.service.api.backend import Backend
         from impasto.service.api.events import events_router
         from impasto.service.api.server import configure
-        from impasto.service.audit import AuditLog
         from impasto.service.oidc import Oidc, read_oidc
         from impasto.service.tokens import Tokens
         from impasto.service.triggers.loop import Triggers

@@ -23,6 +23,9 @@ import msgspec
 from impasto.errors import RequestError
 from impasto.service.limits import Quota
 
+LEAST_AUDIT_DAYS = 30
+"""For which the database itself lets no entry of the audit log go."""
+
 
 class JobLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the process of one run may use; the kernel holds it to that."""
@@ -58,6 +61,10 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How long the process of a finished run stays for the next one; 0 keeps none."""
     keep_runs_days: float = 30.0
     """Finished runs, their plans and logs are removed after so long; 0 keeps them."""
+    keep_audit_days: float = 365.0
+    """Entries of the audit log; 0 keeps them, and otherwise `LEAST_AUDIT_DAYS` is the least."""
+    keep_arrivals_days: float = 30.0
+    """What became of a watched object, after it has gone; 0 keeps it."""
     lost_after_s: float = 30.0
     """A service process that has not been heard of for so long is taken for dead."""
     engine: Literal["inline", "local", "mpi", "ray"] | None = None
@@ -104,8 +111,13 @@ def read_settings(table: dict[str, Any], **given: Any) -> ServeSettings:
 
 def _positive(settings: ServeSettings) -> None:
     least = {"port": 0, "jobs": 0, "attempts": 1, "keep_warm_s": 0, "retry_after_s": 0,
-             "keep_runs_days": 0, "lost_after_s": 1}  # fmt: skip
+             "keep_runs_days": 0, "keep_arrivals_days": 0, "lost_after_s": 1}  # fmt: skip
     for name, bound in least.items():
         value = getattr(settings, name)
         if not value >= bound:
             raise RequestError(f"[serve] {name} must be at least {bound}, got {value}")
+    days = settings.keep_audit_days
+    if not (days == 0 or days >= LEAST_AUDIT_DAYS):
+        raise RequestError(
+            f"[serve] keep_audit_days must be 0 or at least {LEAST_AUDIT_DAYS}, got {days}"
+        )

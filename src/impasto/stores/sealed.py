@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import BinaryIO, cast
 
 from impasto.errors import RunFailed
@@ -93,6 +94,10 @@ class SealedStore(Store):
     def delete(self, key: str) -> None:
         """See `Store`."""
         self._inner.delete(key)
+
+    def sweep(self, before: datetime) -> None:
+        """See `Store`."""
+        self._inner.sweep(before)
 
     def reseal(self) -> Iterator[str]:
         """Seal anew, with the newest key, what another key sealed; yield each key when it is done.

@@ -34,6 +34,8 @@ _ONE_COPY_BYTES = 5 << 30
 """What S3 copies in one request; Azure and Google copy more."""
 _LIST_BATCH = 1000
 _COPY_TIMEOUT_S = 60.0
+_PART = re.compile(r"(^|/)\.[^/]{1,80}-[0-9a-f]{8}\.part$")
+"""What an upload is called until it is whole."""
 _NOWHERE = tuple(f"(os error {code})" for code in (errno.ENOTDIR, errno.ENAMETOOLONG))
 
 
@@ -161,7 +163,7 @@ class Store:
         The condition can't be set on parts themselves: object_store has no way to say it.
         """
         folder, _, name = key.rpartition("/")
-        mark = f".{name[:80]}-{secrets.token_hex(4)}.part"
+        mark = f".{name[:80]}-{secrets.token_hex(4)}.part"  # see `sweep_uploads`
         part = f"{folder}/{mark}" if folder else mark
         try:
             with self._translated("write", key):
@@ -286,6 +288,12 @@ class Store:
                 with contextlib.suppress(FileNotFoundError):  # just renamed by a living one
                     if path.stat().st_mtime < before.timestamp():
                         path.unlink()
+
+    def sweep_uploads(self, before: datetime) -> None:
+        """Remove what uploads of killed processes had put beside their objects until then."""
+        left = [one.key for one in self.list() if one.modified < before and _PART.search(one.key)]
+        for key in left:
+            self.delete(key)
 
     @contextmanager
     def _translated(self, verb: str, key: str) -> Generator[None]:

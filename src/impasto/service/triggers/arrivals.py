@@ -40,9 +40,10 @@ arrivals_table = sa.Table(
     sa.Column("fate", sa.String, nullable=False),
     sa.Column("run_id", sa.String),
     sa.Column("target", sa.String, index=True),
-    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("at", sa.Float, nullable=False, index=True),  # dealt with, or last looked up
+    sa.Column("gone", sa.Boolean, nullable=False, server_default=sa.false()),  # at that time
 )
-"""One row for each version of an object that was dealt with."""
+"""One row for each version of an object that was dealt with; see `gone` for its end."""
 
 
 @dataclass(frozen=True, slots=True)
