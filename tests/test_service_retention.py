@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,23 @@ def test_a_plan_that_another_run_goes_back_to_stays(kept: _Kept) -> None:
     kept.retention.remove(ended_before=1e9)
     assert kept.keys() == {"plan2", kept.ids[3]}
     assert [run.run_id for run in kept.runs.page().runs] == kept.ids[3:]
+
+
+def test_what_frames_were_joined_into_goes_with_the_last_run_that_reads_it(
+    kept: _Kept, tmp_path: Path
+) -> None:
+    for key in ("a/plan0", "b/plan0", "b/plan2", "young/plan0", "old/no"):
+        folder = tmp_path / "system/sources" / key.partition("/")[0]
+        kept.system.put(f"sources/{key}.reader", b"")
+        kept.system.put(f"sources/{folder.name}/video.mp4", b"12345")
+        for path in folder.iterdir() if folder.name != "young" else ():
+            os.utime(path, (500.0, 500.0))
+    before = kept.retention.remove(ended_before=2500.0, dry_run=True)
+    removed = kept.retention.remove(ended_before=2500.0)
+    left = {entry.key.split("/")[1] for entry in kept.system.list("sources")}
+    assert left == {"b", "young"}
+    assert removed.objects == 4 + 2 + 2
+    assert before == removed
 
 
 def test_a_dry_run_removes_nothing(kept: _Kept) -> None:

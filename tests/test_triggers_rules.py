@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from impasto.errors import RequestError
+from impasto.service.records import Submission
 from impasto.service.submissions import check
 from impasto.service.triggers import names
 from impasto.service.triggers.rules import Rule, match, read_rules, read_sidecar, target_for
 from impasto.service.triggers.schedule import Schedule, read_schedules
-from impasto.service.triggers.trigger_file import is_trigger_file, read_trigger
+from impasto.service.triggers.trigger_file import Trigger, is_trigger_file, read_trigger
 from trigger_site import IN, Site, settings
 
 UDNIE = {"style": "udnie"}
@@ -307,7 +308,7 @@ def test_the_job_learns_the_painting_and_paints_in_its_style(
     ],
 )
 def test_a_trigger_file_names_a_path_of_the_media_store(text: bytes, key: str) -> None:
-    assert read_trigger(text, media_url="az://media") == key
+    assert read_trigger(text, media_url="az://media") == Trigger(key)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +357,10 @@ def test_a_trigger_file_and_the_watch_give_one_run(site: Site) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (b"in/frames", "'in/frames', which the trigger file names, is a folder"),
+        (b"in/folder", "the folder '"),
+        (b"archive/a.ts\nrate = 24", "the trigger file sets a rate, and 'archive/a.ts' is a video"),
+        (b"in/frames\nrate: fast", "rate reads 24, 23.976 or 30000/1001"),
+        (b"in/frames\nspeed = 24", "the trigger file sets 'speed', and only rate"),
         (b"in/nothing.mp4", "'in/nothing.mp4', which the trigger file names, is not there"),
         (b"../x", "'../x' is no path within the media store"),
     ],
@@ -365,13 +369,84 @@ def test_a_trigger_file_that_can_not_be_followed_is_a_failed_run(
     site: Site, text: bytes, says: str
 ) -> None:
     triggers = site.triggers()
-    site.put("in/frames/0001.png", "in/frames/0002.png")
+    site.put("in/frames/0001.png", "in/frames/0002.png", "in/folder/notes.txt", "archive/a.ts")
     site.put("in/trigger.txt", data=text)
     site.settle(triggers, 6)
     run = site.only_run()
     assert (run.state, run.source, run.origin) == ("failed", "in/trigger.txt", "trigger_file")
     assert run.error is not None
     assert run.error.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("more", "rate"),
+    [
+        (b"", None), (b"\nrate = 24", "24"), (b"\n# fast\nRate: 50/2  # PAL\n", "50/2"),
+        (b"\nother.mp4\nrate=5\nrate=23.976", "23.976"),
+    ],
+)  # fmt: skip
+def test_a_trigger_file_may_say_the_rate_of_frames(more: bytes, rate: str | None) -> None:
+    assert read_trigger(b"in/frames/" + more, media_url="media") == Trigger("in/frames", rate)
+
+
+def test_a_folder_of_frames_becomes_one_run_for_each_version_of_it(site: Site) -> None:
+    triggers = site.triggers()
+    site.put("shots/v1.2/frame_1.png", "shots/v1.2/frame_2.png", "in/frames/1.png")
+    site.put("in/trigger.txt", data=b"shots/v1.2\nrate = 24")
+    site.settle(triggers)
+    site.put("in/trigger-again.txt", data=b"shots/v1.2/\nrate = 24")
+    site.settle(site.triggers(), 6)
+    run = site.only_run()
+    assert (run.source, run.origin, run.options) == ("shots/v1.2", "trigger_file", {"rate": "24"})
+    assert run.target == "painted/shots/v1.2.starry_night.mp4"
+    site.put("shots/v1.2/frame_3.png")
+    site.settle(triggers)
+    assert len(site.all_runs()) == 1, "the trigger file has not come again"
+    site.put("in/trigger.txt", data=b"shots/v1.2\nrate = 24\n")
+    site.settle(triggers)
+    older, newer = site.all_runs()
+    assert (older.state, newer.state) == ("cancelled", "queued")
+    assert newer.target == run.target
+    assert newer.options == {"rate": "24", "force": True}
+
+
+def test_rules_and_sidecars_say_the_rate_of_frames_and_videos_keep_their_own(site: Site) -> None:
+    rules = settings(rules=[{**UDNIE, "prefix": "in", "rate": 23.976}], watch=[{"prefix": "in"}])
+    for name in ("a", "b", "c.d"):
+        site.put(f"in/{name}/1.png")
+        site.put(f"in/trigger {name}.txt", data=f"in/{name}".encode())
+    site.put("in/trigger a.txt", data=b"in/a\nrate = 12")
+    site.put("in/c.d.toml", data=b"rate = 30\nstyle = 'the_scream'")
+    site.put("in/c.toml", data=b"style = 'of another'")
+    site.put("in/film.ts")
+    site.settle(site.triggers(rules), 6)
+    found = {run.source: run.options.get("rate") for run in site.all_runs()}
+    assert found == {"in/a": "12", "in/b": 23.976, "in/c.d": 30, "in/film.ts": None}
+
+
+def test_a_folder_that_was_refused_for_its_sidecar_is_taken_when_its_trigger_file_comes_again(
+    site: Site,
+) -> None:
+    triggers = site.triggers()
+    site.put("in/a/1.png")
+    site.put("in/a.toml", data=b"rate = 'fast'")
+    site.put("in/trigger.txt", data=b"in/a")
+    site.settle(triggers)
+    assert "rate reads 24" in (site.only_run().error or "")
+    site.put("in/a.toml", data=b"rate = 24")
+    site.settle(triggers)
+    site.put("in/trigger.txt", data=b"in/a\n")
+    site.settle(triggers)
+    assert [run.state for run in site.all_runs()] == ["failed", "queued"]
+
+
+def test_a_run_over_a_folder_without_a_target_is_known_to_make_what_stands_beside_it(
+    site: Site,
+) -> None:
+    site.runs.submit(Submission(source="in/frames", style="udnie", user="alice"))
+    site.put("in/frames.udnie.mp4")
+    site.settle(site.triggers(), 6)
+    assert site.sources() == ["in/frames"]
 
 
 def schedule(**table: Any) -> Schedule:

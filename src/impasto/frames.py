@@ -16,7 +16,7 @@ from datetime import datetime
 from fractions import Fraction
 from functools import cached_property
 from importlib.metadata import version
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 from impasto.errors import OutOfSpace, RequestError, RunFailed, SourceRefused, Way
@@ -45,6 +45,8 @@ _SLOWEST, _FASTEST = Fraction(1, 100), Fraction(1000)
 _RATE = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?|[0-9]{1,7}/[0-9]{1,7}")
 _NTSC = tuple(Fraction(1000 * whole, 1001) for whole in (24, 30, 48, 60, 120))
 """What 23.976 (23.98), 29.97 and so on are short for (SMPTE ST 2029, ST 170)."""
+_MOST = 500_000
+"""Pictures: the names of so many take some hundred megabytes."""
 _GAPS_TOLD = 5
 _ROOT = "sources"
 _READER = ".reader"
@@ -101,8 +103,7 @@ def find_folder(place: Place, rate: str | float | None = None) -> Folder | None:
     """Return the folder of frames at `place`, or None where a file is, or nothing.
 
     Raises:
-        RequestError: a rate for a file, a rate that can't be read, or a folder without pictures, or
-            with the same frame twice.
+        RequestError: a rate for a file, a rate that can't be read; or as `list_folder` does.
         RunFailed: a store fails.
     """
     if not is_folder(place):
@@ -114,6 +115,16 @@ def find_folder(place: Place, rate: str | float | None = None) -> Folder | None:
     parse_rate(rate)
     if isinstance(place, Path) and place.name in {"", ".."}:
         place = place.resolve()  # the target is named after it
+    return list_folder(place)
+
+
+def list_folder(place: Place) -> Folder:
+    """Return the folder of frames at `place`.
+
+    Raises:
+        SourceRefused: it can't be read, or holds no pictures, too many, or the same frame twice.
+        RunFailed, RequestError: a store fails.
+    """
     try:
         pictures = _ordered(place)
     except OSError as error:
@@ -290,7 +301,10 @@ def parse_rate(rate: str | float | None) -> Fraction:
 
 def _ordered(place: Place) -> tuple[Item, ...]:
     pictures = (item for item in items(place) if _is_picture(item.name))
-    return tuple(sorted(pictures, key=lambda item: (_natural(item.name), item.name)))
+    found = list(islice(pictures, _MOST + 1))
+    if len(found) > _MOST:
+        raise SourceRefused(f"the folder {str(place)!r} holds more than {_MOST} pictures")
+    return tuple(sorted(found, key=lambda item: (_natural(item.name), item.name)))
 
 
 def _is_picture(name: str) -> bool:

@@ -98,7 +98,7 @@ def stylize_there(
             hear(StageBegan("upload"))
         if isinstance(style, str) and is_painting(style) and Path(style).is_file():
             style = server.upload(Path(style))
-        asked = _asked(source if here is None else server.upload(here), style, options)
+        asked = _asked(source.rstrip("/") if here is None else server.upload(here), style, options)
         run_id = server.submit(asked, key=_key(asked) if here and not options.force else None)
         if here and server.run(run_id)["state"] in _ENDED_BADLY:
             server.retry(run_id)  # the same command goes on where the last one stopped

@@ -22,6 +22,7 @@ from typing import Any
 
 from impasto.config import load_settings
 from impasto.errors import ImpastoError, Interrupted, RequestError, worded
+from impasto.frames import video_at
 from impasto.keys import from_json, to_json
 from impasto.observe import output
 from impasto.records import (
@@ -40,7 +41,7 @@ from impasto.runtimes.onnx_file import MAX_BYTES
 from impasto.service.settings import JobLimits
 from impasto.service.submissions import read_options
 from impasto.service.words import WAYS, in_api_words
-from impasto.stores import locate, open_store
+from impasto.stores import open_store
 from impasto.train.paintings import is_painting, learn_painting
 
 _PROGRESS_EVERY_S = 1.0
@@ -204,6 +205,7 @@ def _make(order: Order, settings: Settings, hear: Callable[[Event], None]) -> Re
         resumed=order.resumed,
     )
     source = place_of(order.media, order.source)
+    _refuse_links(order, source)
     target = place_of(order.media, order.target, new=True) if order.target else None
     if order.model is not None:
         with _file(order, order.model, settings) as model:
@@ -228,9 +230,20 @@ def _learned(
             quality=options.quality,
             settings=settings,
             today=dt.datetime.now(dt.UTC).date(),
-            source=locate(place_of(order.media, order.source), settings.access),
+            source=video_at(
+                place_of(order.media, order.source), settings, rate=options.rate, work=order.system
+            ),
             report=lambda line: hear(Noted(line)),
         )
+
+
+def _refuse_links(order: Order, source: str) -> None:
+    """Raise RequestError when a link among the frames of a folder leads out of the store."""
+    if "://" not in source and os.path.isdir(source):  # noqa: PTH112 - whatever the name is
+        with os.scandir(source) as found:
+            for one in found:
+                if one.is_symlink():
+                    place_of(order.media, f"{order.source}/{one.name}")
 
 
 @contextlib.contextmanager

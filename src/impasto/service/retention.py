@@ -2,11 +2,13 @@
 
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from impasto.errors import RequestError
+from impasto.frames import unused
 from impasto.service.database import Database, sqlite_path
 from impasto.service.records import OPEN
 from impasto.service.runs import Runs
@@ -69,6 +71,8 @@ class Retention:
     def remove(self, *, ended_before: float, dry_run: bool = False) -> Removed:
         """Remove the runs that ended before then, with their objects in the system store.
 
+        So goes what frames were joined into, where it is as old and no run that is left reads it.
+
         The objects go first: what is left of an interrupted removal is removed by the next.
 
         Args:
@@ -87,7 +91,20 @@ class Retention:
             if not dry_run:
                 self._forget([old.run_id for old in batch])
             gone += [old.run_id for old in batch]
+        aged = datetime.fromtimestamp(ended_before, UTC)
+        for entry in unused(self._system, lambda plan: self._stays(plan, ended_before), aged):
+            objects, freed = objects + 1, freed + entry.bytes
+            if not dry_run:
+                self._system.delete(entry.key)
         return Removed(tuple(gone), objects, freed)
+
+    def _stays(self, plan_id: str, before: float) -> bool:
+        """Whether a run that goes back to this plan did not end before then."""
+        table = runs_table.c
+        open_or_young = sa.or_(table.state.in_(OPEN), table.finished_at >= before)
+        query = sa.select(table.seq).where(table.plan_id == plan_id, open_or_young)
+        with self._database.read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
 
     def _ended(self, before: float, after: int) -> list[sa.Row[Any]]:
         table = runs_table.c

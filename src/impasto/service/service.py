@@ -7,13 +7,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from impasto.errors import TAKEN, Conflict, RequestError
+from impasto.frames import list_folder
 from impasto.records import Settings
 from impasto.service.database import Database
 from impasto.service.records import ServiceRun, Submission
 from impasto.service.runs import Along, Runs
 from impasto.service.settings import ServeSettings
 from impasto.service.submissions import check
-from impasto.stores import Store
+from impasto.stores import Store, StoredFile, is_folder
 from impasto.train.paintings import is_painting
 
 _STYLES_S = 2.0
@@ -48,7 +49,7 @@ class Service:
         check(submission)
         self._check_style(submission)
         if submission.source_bytes is None:
-            size = self._size(submission.source)
+            size = self._size_of_source(submission.source)
             submission = dataclasses.replace(submission, source_bytes=size)
         if submission.model is not None:
             self._size(submission.model)
@@ -66,6 +67,16 @@ class Service:
     def _size(self, path: str) -> int:
         try:
             return self.media.head(path).bytes
+        except FileNotFoundError:
+            raise RequestError(f"there is no {path!r} in the media store") from None
+
+    def _size_of_source(self, path: str) -> int:
+        """Bytes of a video, or of all frames in a folder."""
+        place = StoredFile(self.media, path)
+        if is_folder(place):
+            return list_folder(place).bytes
+        try:
+            return place.size
         except FileNotFoundError:
             raise RequestError(f"there is no {path!r} in the media store") from None
 

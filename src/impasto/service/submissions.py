@@ -7,14 +7,15 @@ from typing import Any
 import msgspec
 
 from impasto.errors import RequestError
+from impasto.frames import parse_rate
 from impasto.request import Options
 from impasto.service.records import Submission
 from impasto.train.paintings import is_painting
 from impasto.wording import did_you_mean
 
 OPTIONS = frozenset(
-    "strength keep_colors size start end quality pixels codec crf preset precision chunk_frames "
-    "on_error force".split()
+    "strength keep_colors size rate start end quality pixels codec crf preset precision "
+    "chunk_frames on_error force".split()
 )
 """Options that belong to whoever submits; the others say where and how the service runs."""
 
@@ -91,6 +92,7 @@ def read_options(given: dict[str, Any]) -> Options:
         raise RequestError(f"strength must lie between 0 and 1, got {options.strength}")
     if isinstance(options.chunk_frames, int) and options.chunk_frames < 1:
         raise RequestError(f"chunk_frames must be above zero, got {options.chunk_frames}")
+    parse_rate(options.rate)
     return options
 
 

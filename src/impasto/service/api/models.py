@@ -9,7 +9,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from impasto.errors import RequestError
 from impasto.observe.logs import Line
-from impasto.service.api.forms import LABEL, NUMBER, PRESET, SIZE, STYLE_NAME, TIME, USER
+from impasto.service.api.forms import LABEL, NUMBER, PRESET, RATE, SIZE, STYLE_NAME, TIME, USER
 from impasto.service.audit import Recorded
 from impasto.service.records import Origin, RunState, ServiceRun
 from impasto.service.roles import Role
@@ -73,6 +73,7 @@ Style = Annotated[
 Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Blend = Annotated[dict[StyleName, Weight], Field(min_length=1, max_length=16)]
 Time = Annotated[str, Field(max_length=40, pattern=TIME, examples=["12.5", "00:01:02.5"])]
+Rate = Annotated[str, Field(pattern=RATE, examples=["24", "30000/1001"])]
 Seconds = Annotated[float, Field(description="Since the epoch, in seconds.")]
 
 
@@ -90,6 +91,9 @@ class RunOptions(Strict):
     )
     keep_colors: bool = False
     size: str = Field(default="source", pattern=SIZE, examples=["720p", "1280x720"])
+    rate: Rate | None = Field(
+        default=None, description="Frames per second of a folder of frames; 25 without it."
+    )
     start: Time | None = None
     end: Time | None = None
     quality: Literal["fast", "balanced", "best"] = "balanced"
@@ -155,7 +159,7 @@ class Progress(BaseModel):
 
     frames_done: int
     frames_total: int = Field(description="0 until the plan is made.")
-    stage: str = Field(description="probe, plan, score, stitch or verify; empty before the first.")
+    stage: str = Field(description="join, probe, plan, score, stitch or verify; empty at first.")
 
 
 class RunBrief(BaseModel):

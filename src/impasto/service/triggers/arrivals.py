@@ -85,9 +85,9 @@ class Arrivals:
         self._database = runs.database
         self._database.create(arrivals_table)
 
-    def rule_for(self, key: str) -> Rule | None:
-        """The rule about `key`."""
-        return match(self.rules, key)
+    def rule_for(self, key: str, *, folder: bool = False) -> Rule | None:
+        """The rule about `key`, or about a folder of frames there."""
+        return match(self.rules, key, folder=folder)
 
     def known(self, contents: Collection[str]) -> set[str]:
         """Which of these versions were dealt with already."""
@@ -115,20 +115,36 @@ class Arrivals:
     def reconsider(self, sidecar: Entry) -> set[str]:
         """Forget that the videos beside a new sidecar were refused; return their keys."""
         table, stem = arrivals_table, without_suffix(sidecar.key)
-        beside = [stem + form for kind in VIDEOS for form in (kind, kind.upper())]
-        refused = (table.c.fate == "refused") & table.c.key.in_(beside)
+        beside = {stem + form for kind in VIDEOS for form in (kind, kind.upper())}
+        # A folder of frames that was refused is only forgotten: its trigger file is to come again.
+        refused = (table.c.fate == "refused") & table.c.key.in_([stem, *beside])
         with self._database.transaction() as connection:
             if not connection.execute(self._insert(), self._values(sidecar, "sidecar")).rowcount:
                 return set()  # it is not new: another process has seen to it
             keys = set(connection.scalars(sa.select(table.c.key).where(refused)))
             connection.execute(sa.delete(table).where(refused))
-        return keys
+        return keys & beside
 
-    def admit(self, entry: Entry, rule: Rule, *, origin: Origin) -> Admitted:
+    def admit(
+        self,
+        entry: Entry,
+        rule: Rule,
+        *,
+        origin: Origin,
+        folder: bool = False,
+        rate: str | None = None,
+    ) -> Admitted:
         """Make the run that `rule` asks for, unless this version was dealt with.
 
         What can't be asked for, as with a bad sidecar, becomes a failed run that says why. An older
         version's run that has not ended is cancelled, for its source is gone.
+
+        Args:
+            entry: the version.
+            rule: about it.
+            origin: of the run.
+            folder: whether it is a folder of frames.
+            rate: of its frames per second, which goes before the rule's and the sidecar's.
 
         Raises:
             LimitExceeded: the rule's user has asked for too much; later it may do.
@@ -139,7 +155,7 @@ class Arrivals:
         if self.is_target(entry.key):
             self.remember([entry], "ours")
             return Admitted("ours")
-        sidecar = self._sidecar(entry.key)
+        sidecar = self._sidecar(entry.key if folder else without_suffix(entry.key))
         try:
             wish = rule.wish
             if sidecar is not None:
@@ -148,8 +164,10 @@ class Arrivals:
             return self._refuse(entry, rule, sidecar, error, origin)
         painting = self._painting(rule, wish)
         try:
+            if rate is not None:
+                wish = replace(wish, options=wish.options | {"rate": rate})
             asked = replace(
-                rule.submission(entry.key, wish, origin=origin),
+                rule.submission(entry.key, wish, origin=origin, folder=folder),
                 style=painting or wish.style,
                 content=content_of(entry),
                 source_bytes=entry.bytes,
@@ -209,17 +227,18 @@ class Arrivals:
         ]
         if stem and "/" not in scorer:
             # A run without a target puts it beside its source, as <stem>.<style>.<ext>.
-            beside = runs.source.in_([stem + kind for kind in VIDEOS]) & runs.target.is_(None)
+            sources = [stem, *(stem + kind for kind in VIDEOS)]
+            beside = runs.source.in_(sources) & runs.target.is_(None)
             model = runs.model.endswith(f"{scorer}.onnx", autoescape=True)
             made = beside & ((runs.style_name == scorer) | model)
             queries.append(sa.select(runs.run_id).where(made))
         with self._database.read() as connection:
             return any(connection.execute(query.limit(1)).first() for query in queries)
 
-    def _sidecar(self, key: str) -> tuple[Entry, bytes] | None:
-        """The TOML beside a video; None where there is none."""
+    def _sidecar(self, stem: str) -> tuple[Entry, bytes] | None:
+        """The TOML beside a video or a folder; None where there is none."""
         with suppress(FileNotFoundError):
-            entry = look_up(self.media, without_suffix(key) + SIDECAR)
+            entry = look_up(self.media, stem + SIDECAR)
             if entry.bytes > MAX_SIDECAR_BYTES:
                 return entry, bytes(MAX_SIDECAR_BYTES + 1)
             return entry, self.media.get(entry.key)

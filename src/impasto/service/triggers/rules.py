@@ -80,53 +80,58 @@ class Rule:
     user: str = USER
     priority: int = 0
 
-    def matches(self, key: str) -> bool:
-        """Whether this rule is about `key`; letters match in either case.
+    def matches(self, key: str, *, folder: bool = False) -> bool:
+        """Whether this rule is about `key`, or about a folder of frames there.
 
-        Uploads over HTTP belong to runs that were asked for: a rule has to name their folder.
+        Letters match in either case. Uploads over HTTP belong to runs that were asked for: a rule
+        has to name their folder.
         """
         inside = below(self.prefix, key)
         if not inside or (not self.prefix and below(UPLOADS, key) is not None):
             return False
         kind = suffix(key)
         if not self.pattern:
-            return kind in VIDEOS
-        if kind not in VIDEOS and kind not in STILLS:
+            return folder or kind in VIDEOS
+        if not folder and kind not in VIDEOS and kind not in STILLS:
             return False
         path = inside.lower()
         part = path if "/" in self.pattern else path.rpartition("/")[2]
         return fnmatchcase(part, self.pattern.lower())
 
-    def submission(self, key: str, wish: Wish, *, origin: Origin) -> Submission:
-        """What to ask the service for when the object at `key` has come."""
+    def submission(
+        self, key: str, wish: Wish, *, origin: Origin, folder: bool = False
+    ) -> Submission:
+        """What to ask the service for when the object at `key`, or a folder of frames, has come."""
+        options = {k: v for k, v in wish.options.items() if folder or k != "rate"}
         return Submission(
             source=key,
             style=wish.style,
             model=wish.model,
-            target=target_for(key, wish, prefix=self.prefix),
-            options=wish.options,
+            target=target_for(key, wish, prefix=self.prefix, folder=folder),
+            options=options,
             user=self.user,
             priority=self.priority,
             origin=origin,
         )
 
 
-def match(rules: Iterable[Rule], key: str) -> Rule | None:
-    """The first rule about `key`."""
-    return next((rule for rule in rules if rule.matches(key)), None)
+def match(rules: Iterable[Rule], key: str, *, folder: bool = False) -> Rule | None:
+    """The first rule about `key`, or about a folder of frames there."""
+    return next((rule for rule in rules if rule.matches(key, folder=folder)), None)
 
 
-def target_for(key: str, wish: Wish, *, prefix: str) -> str:
-    """Name the target of the video at `key`.
+def target_for(key: str, wish: Wish, *, prefix: str, folder: bool = False) -> str:
+    """Name the target of the video, or the folder of frames, at `key`.
 
     Raises:
         RequestError: it would lie outside the store, or be the video itself.
     """
-    kind = suffix(key)
+    kind = ".mp4" if folder else suffix(key)
     writable = kind in MUXERS or kind in STILLS
+    inside = below(prefix, key) or key
     values = {
         "prefix": prefix,
-        "stem": without_suffix(below(prefix, key) or key),
+        "stem": inside if folder else without_suffix(inside),
         "style": wish.scorer,
         "ext": kind[1:] if writable else "mkv",  # which holds the streams of any other
     }
@@ -175,7 +180,7 @@ def read_rule(table: Any, *, where: str) -> Rule:
         priority=_whole(table.get("priority", 0), where),
     )
     example = "/".join(filter(None, [rule.prefix, "a.mp4"]))
-    _located(where, check, rule.submission(example, wish, origin="watch"))
+    _located(where, check, rule.submission(example, wish, origin="watch", folder=True))
     return rule
 
 
@@ -194,7 +199,7 @@ def read_sidecar(text: bytes, rule: Rule, *, where: str) -> Wish:
     _only(table, _WISHES, where)
     wish = _wish(rule.wish, table, where)
     example = "/".join(filter(None, [rule.prefix, "a.mp4"]))
-    _located(where, check, rule.submission(example, wish, origin="watch"))
+    _located(where, check, rule.submission(example, wish, origin="watch", folder=True))
     return wish
 
 

@@ -1,14 +1,24 @@
-"""A text file that starts a run: trigger*.txt, whose first line names what is to be painted."""
+"""A text file that starts a run: trigger*.txt, whose first line names what is to be painted.
+
+in/frames                # a video, or a folder of frames
+rate = 24                # of the frames, per second
+"""
 
 import logging
 import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
-from impasto.errors import RequestError
+from impasto.errors import RequestError, SourceRefused
+from impasto.frames import list_folder, parse_rate
+from impasto.keys import digest
 from impasto.service.triggers.arrivals import Admitted, Arrivals, look_up
 from impasto.service.triggers.names import below, check_key, last_part
 from impasto.service.triggers.rules import Rule
-from impasto.stores import Entry, Store
+from impasto.service.words import in_api_words
+from impasto.stores import Entry, Store, StoredFile
 
 log = logging.getLogger("impasto.service.triggers")
 
@@ -21,18 +31,29 @@ def is_trigger_file(key: str) -> bool:
     return fnmatchcase(last_part(key).lower(), _NAMES)
 
 
-def read_trigger(text: bytes, *, media_url: str) -> str:
-    """Return the key that a trigger file names: a video, or a folder, of the media store.
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """What a trigger file says."""
 
-    The first line that is neither empty nor a comment (#) counts: a path within the media store,
-    or its URL.
+    key: str
+    """Of a video, or of a folder of frames, in the media store."""
+    rate: str | None = None
+    """Of the frames, per second."""
+
+
+def read_trigger(text: bytes, *, media_url: str) -> Trigger:
+    """Read a trigger file.
+
+    The first line that is neither empty nor a comment (#) is a path within the media store, or its
+    URL. A later one may say `rate = 24`; what has no such form is not read.
 
     Args:
         text: of the file.
         media_url: of the media store.
 
     Raises:
-        RequestError: no such line, or it leads out of the media store.
+        RequestError: no path, one that leads out of the media store, or a setting that means
+            nothing.
     """
     if len(text) > MAX_BYTES:
         raise RequestError(f"a trigger file has at most {MAX_BYTES} bytes, got {len(text)}")
@@ -41,14 +62,30 @@ def read_trigger(text: bytes, *, media_url: str) -> str:
     except UnicodeDecodeError:
         raise RequestError("a trigger file is text in UTF-8; save it again as that") from None
     named = (line.strip() for line in lines)
-    first = next((line for line in named if line and not line.startswith("#")), None)
-    if first is None:
+    first, *more = [line for line in named if line and not line.startswith("#")] or [""]
+    if not first:
         raise RequestError("the trigger file names nothing; write a path within the media store")
     root = media_url.rstrip("/") + "/"
     path = first.removeprefix(root)
     if "://" in path:
         raise RequestError(f"{first[:200]!r} lies outside the media store {media_url}")
-    return check_key(path.strip("/"))
+    return Trigger(check_key(path.strip("/")), _rate(more))
+
+
+def _rate(lines: list[str]) -> str | None:
+    """The rate that one of the lines sets; the last one counts."""
+    rate = None
+    for line in lines:
+        setting = re.fullmatch(r"([a-z_]+)\s*[=:]\s*(.+)", line, re.IGNORECASE)
+        if setting is None:
+            continue
+        if setting[1].lower() != "rate":
+            raise RequestError(
+                f"the trigger file sets {setting[1][:80]!r}, and only rate can be set there"
+            )
+        rate = setting[2].partition("#")[0].strip()
+        parse_rate(rate)
+    return rate
 
 
 def pull(arrivals: Arrivals, entry: Entry) -> Admitted:
@@ -64,21 +101,47 @@ def pull(arrivals: Arrivals, entry: Entry) -> Admitted:
     rule = next((rule for rule in arrivals.rules if below(rule.prefix, entry.key)), None)
     text = media.get(entry.key) if entry.bytes <= MAX_BYTES else b" " * (MAX_BYTES + 1)
     try:
-        key = read_trigger(text, media_url=media.url)
+        trigger = read_trigger(text, media_url=media.url)
     except RequestError as error:
-        return _refuse(arrivals, entry, rule, str(error))
+        return _refuse(arrivals, entry, rule, in_api_words(error))
+    try:
+        video, is_folder = _look_for(arrivals, trigger)
+    except SourceRefused as error:  # any other is the store's, and later it may do
+        return _refuse(arrivals, entry, rule, in_api_words(error))
+    rule = arrivals.rule_for(trigger.key, folder=is_folder) or rule
+    if rule is None:
+        return _refuse(arrivals, entry, None, f"no rule is about {trigger.key!r}")
+    admitted = arrivals.admit(
+        video, rule, origin="trigger_file", folder=is_folder, rate=trigger.rate
+    )
+    arrivals.remember([entry], "trigger_file", run_id=admitted.run_id)
+    return admitted
+
+
+def _look_for(arrivals: Arrivals, trigger: Trigger) -> tuple[Entry, bool]:
+    """What a trigger file names, and whether that is a folder.
+
+    The version of a folder is that of its pictures' names and versions, and of the trigger's rate.
+
+    Raises:
+        SourceRefused: nothing is there, a folder that can't be taken, or a rate for a video.
+        RunFailed, RequestError: the store does not answer.
+    """
+    media, key = arrivals.media, trigger.key
     try:
         video = look_up(media, key)
     except FileNotFoundError:
-        frames = _is_folder(media, key)
-        why = "is a folder; join its frames to a video, and name that" if frames else "is not there"
-        return _refuse(arrivals, entry, rule, f"{key!r}, which the trigger file names, {why}")
-    rule = arrivals.rule_for(key) or rule
-    if rule is None:
-        return _refuse(arrivals, entry, None, f"no rule is about {key!r}")
-    admitted = arrivals.admit(video, rule, origin="trigger_file")
-    arrivals.remember([entry], "trigger_file", run_id=admitted.run_id)
-    return admitted
+        video = None
+    if (video is None or not video.bytes) and _is_folder(media, key):
+        folder = list_folder(StoredFile(media, key))
+        version = digest([folder.version, trigger.rate])[:32]
+        now = datetime.fromtimestamp(arrivals.clock(), UTC)
+        return Entry(key, folder.bytes, now, version), True
+    if video is None:
+        raise SourceRefused(f"{key!r}, which the trigger file names, is not there")
+    if trigger.rate is not None:
+        raise SourceRefused(f"the trigger file sets a rate, and {key!r} is a video with its own")
+    return video, False
 
 
 def _is_folder(media: Store, key: str) -> bool:
