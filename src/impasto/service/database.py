@@ -245,6 +245,7 @@ def _sqlite(url: str) -> sa.Engine:
         sa.URL.create("sqlite", database=str(path)),
         connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},
         pool_size=_THREADS,
+        pool_use_lifo=True,  # a few stay in use: each connection has a cache of its own to fill
     )
 
     @sa.event.listens_for(engine, "connect")
