@@ -17,14 +17,14 @@ import pytest
 import media_maker
 import networks
 import servers
-from crew import FORTY, crew
+from crew import FORTY, alive, crew, end_shared, open_engine
 from impasto.access import Access
 from impasto.config import load_settings
-from impasto.engines import local, ray
+from impasto.engines import handout, local, ray
 from impasto.engines.member import Order
 from impasto.errors import RequestError, RunFailed
 from impasto.keys import from_json, segment_key, to_json
-from impasto.records import Done, Event, Failed, Plan, Settings, Task
+from impasto.records import Chunk, Done, Event, Failed, Plan, Settings, Task
 from impasto.request import Options
 from impasto.rights import limited
 from impasto.run import score
@@ -82,6 +82,12 @@ def _with_all_below(processes: list[psutil.Process]) -> set[psutil.Process]:
     """These processes and all that they have started, as a Ray cluster of a run's own."""
     below = (child for one in processes for child in one.children(recursive=True))
     return {*processes, *below}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nodes() -> Iterator[None]:
+    yield
+    end_shared()
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +293,45 @@ def test_rights_end_and_every_chunk_brings_new_ones(
     assert isinstance(score_chunk(limited(task, plan.chunks[5]), plan.chunks[5]), Done)
 
 
+@pytest.mark.parametrize("engine", _CROWDS)
+def test_a_store_that_fails_to_give_rights_costs_a_try_and_not_the_run(
+    engine: str, begun: tuple[Cloud, Task, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, task, plan = begun
+    failing = iter([False, True])
+
+    def flaky(task: Task, chunk: Chunk) -> Task:
+        if next(failing, False):
+            raise RunFailed("the store answers 503 Server Busy")
+        return limited(task, chunk)
+
+    monkeypatch.setattr(handout, "limited", flaky)
+    crowd = open_engine(engine, workers=2)
+    outcomes = list(crowd.map(task, iter(plan.chunks[1:4]), lambda _: None))
+    (failed,) = [one for one in outcomes if isinstance(one, Failed)]
+    assert (failed.chunk, failed.error) == (2, "the store answers 503 Server Busy")
+    assert failed.retriable
+    assert sorted(one.chunk for one in outcomes if isinstance(one, Done)) == [1, 3]
+
+
+@pytest.mark.parametrize("engine", _CROWDS)
+def test_a_store_that_refuses_to_give_rights_ends_the_run_in_its_own_words(
+    engine: str, begun: tuple[Cloud, Task, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, task, plan = begun
+
+    def refuse(task: Task, chunk: Chunk) -> Task:
+        if chunk.index == 2:
+            raise RequestError("az://system gives no signatures for workers")
+        return limited(task, chunk)
+
+    monkeypatch.setattr(handout, "limited", refuse)
+    crowd = open_engine(engine, workers=2)
+    with pytest.raises(RequestError, match="gives no signatures"):
+        list(crowd.map(task, iter(plan.chunks[1:4]), lambda _: None))
+    assert not alive(crew())
+
+
 def test_who_has_a_signature_only_hands_that_on(cloud: Cloud, blobs: servers.Azurite) -> None:
     name = cloud.system.url.removeprefix("az://")
     signed = replace(cloud.system, key=None, sas=blobs.sas("system", name))
@@ -334,6 +379,12 @@ def test_an_identity_gives_user_delegation_signatures(by_identity: Access) -> No
         open_store("az://secure", [stolen]).put("runs/a/plan.json", b"2")
 
 
+def test_an_account_that_does_not_answer_may_answer_later(by_identity: Access) -> None:
+    away = replace(by_identity, endpoint=f"https://127.0.0.1:{servers.free_port()}/system")
+    with pytest.raises(RunFailed, match="gives no signatures for workers"):
+        narrow([away], reads=["az://secure/runs/a/plan.json"], writes=[])
+
+
 def test_a_server_that_nobody_known_vouches_for_is_not_talked_to(by_identity: Access) -> None:
     unknown = open_store("az://secure", [replace(by_identity, certificate=None)])
     with pytest.raises(RunFailed, match="its certificate is not trusted"):
@@ -365,6 +416,13 @@ def test_a_role_that_is_refused_is_named_in_one_line(buckets: servers.S3) -> Non
     with pytest.raises(RequestError, match=r"the role 'arn:.*' is refused: .*not authorized") as no:
         narrow([reader], reads=[f"{reader.url}/a"], writes=[])
     assert "\n" not in str(no.value)
+
+
+def test_who_gives_roles_and_does_not_answer_may_answer_later(buckets: servers.S3) -> None:
+    away = f"http://127.0.0.1:{servers.free_port()}"
+    owner = replace(buckets.owner, role=buckets.role, endpoint=away)
+    with pytest.raises(RunFailed, match=r"the role 'arn:.*' is not given: Could not connect"):
+        narrow([owner], reads=[f"{owner.url}/a"], writes=[])
 
 
 def test_the_sessions_policy_names_the_objects_and_what_may_be_done() -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from impasto.engines.member import Leaving, Message, Order
 from impasto.engines.standing import Standing
-from impasto.errors import EngineLost
+from impasto.errors import EngineLost, RunFailed
 from impasto.records import Chunk, Failed, Outcome, Progress, Task
 from impasto.rights import limited
 
@@ -50,7 +50,7 @@ def hand_out(
     """
     desk = _Desk(crew, workers, task, iter(chunks))
     try:
-        desk.give()
+        yield from desk.give()
         while desk.having:
             try:
                 seat, message = crew.hear()
@@ -65,14 +65,26 @@ def hand_out(
                     desk.close(crew.closed_by(seat, message), message.reason)
                 case _ if desk.settle(seat, message):
                     # The next chunk is given first: whoever reads the outcome may take its time.
-                    desk.give()
+                    yield from desk.give()
                     desk.relieve(seat)
                     yield message
-                    desk.give()  # the reader may have put the chunk back
+                    yield from desk.give()  # the reader may have put the chunk back
         desk.check()
     finally:
         for seat in desk.having:
             crew.drop(seat)
+
+
+def order_for(task: Task, chunk: Chunk) -> Order | Failed:
+    """What a worker is told of a chunk; Failed while a store can't say what it may do there.
+
+    Raises:
+        RequestError: the store does not let these credentials make others.
+    """
+    try:
+        return Order(limited(task, chunk), chunk)
+    except RunFailed as error:  # the next chunk may be given its rights
+        return Failed(chunk.index, "driver", str(error))
 
 
 class _Desk:
@@ -92,8 +104,8 @@ class _Desk:
         self._reason = ""
         self.having: dict[int, Chunk] = {}
 
-    def give(self) -> None:
-        """Give each free seat a chunk, while there are any.
+    def give(self) -> Generator[Failed]:
+        """Give each free seat a chunk, while there are any; yield those that can't be given.
 
         The longest free seat is the first, so that one whose chunk has failed gets it again only
         where there is no other.
@@ -101,8 +113,12 @@ class _Desk:
         while (seat := self._next_seat()) is not None:
             if (chunk := next(self._waiting, None)) is None:
                 return
+            order = order_for(self._task, chunk)
+            if isinstance(order, Failed):
+                yield order
+                continue
             (self._free if seat in self._free else self._vacant).remove(seat)
-            self._give(seat, chunk)
+            self._give(seat, order)
 
     def _next_seat(self) -> int | None:
         return self._standing.choose(chain(self._free, self._vacant), self.having)
@@ -110,16 +126,20 @@ class _Desk:
     def relieve(self, seat: int) -> None:
         """Let a seat that came free, and got nothing, have the chunk of one that is late."""
         if self._late and seat in self._free and not self._standing.sits_out(seat):
-            absent = self._late.pop()
+            absent = next(iter(self._late))
+            order = order_for(self._task, self.having[absent])
+            if isinstance(order, Failed):
+                return  # the late one may still come
             self._crew.drop(absent)
+            self._take(absent)
             self._free.remove(seat)
-            self._give(seat, self._take(absent))
+            self._give(seat, order)
 
-    def _give(self, seat: int, chunk: Chunk) -> None:
-        self.having[seat] = chunk
+    def _give(self, seat: int, order: Order) -> None:
+        self.having[seat] = order.chunk
         if seat not in self._present:
             self._late.add(seat)
-        self._crew.give(seat, Order(limited(self._task, chunk), chunk))
+        self._crew.give(seat, order)
 
     def _take(self, seat: int) -> Chunk:
         self._late.discard(seat)

@@ -89,7 +89,8 @@ class _Crew:
         return self._seats if leaving.machine else ()
 
     def drop(self, seat: int) -> None:
-        self._workers.pop(seat).stop()
+        if (worker := self._workers.pop(seat, None)) is not None:
+            worker.stop()
 
     def close(self) -> None:
         for worker in self._workers.values():

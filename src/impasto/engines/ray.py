@@ -22,12 +22,12 @@ from typing import IO
 
 from impasto.engines.child import end, last_words
 from impasto.engines.cluster import Setup
-from impasto.engines.member import Leaving, Message, Order, unpack
+from impasto.engines.handout import order_for
+from impasto.engines.member import Leaving, Message, unpack
 from impasto.engines.standing import Standing
 from impasto.errors import EngineLost, RequestError, RunFailed
 from impasto.keys import to_json
 from impasto.records import Chunk, Done, Failed, Noted, Outcome, Progress, Task
-from impasto.rights import limited
 from impasto.runtimes.cpu import usable_cores
 from impasto.surroundings import SECRETS, RayCluster, inherited
 
@@ -114,7 +114,7 @@ class RayEngine:
     ) -> Generator[Outcome]:
         guess = _UNKNOWN
         while True:
-            if not cluster.give(task, waiting):
+            if not (yield from cluster.give(task, waiting)):
                 guess = 0
             waits = 0 if cluster.next_seat() is not None else length_hint(waiting, guess)
             if not cluster.having and not waits:
@@ -125,7 +125,7 @@ class RayEngine:
                     on_progress(heard)
                 case Done() | Failed() as outcome:
                     # The next chunk is given first: whoever reads the outcome may take its time.
-                    cluster.give(task, waiting)
+                    yield from cluster.give(task, waiting)
                     yield outcome
                     guess = _UNKNOWN  # it may have been put back
             self.workers = max(self.workers, len(cluster.having) + len(cluster.free))
@@ -166,14 +166,18 @@ class _Cluster:
         self._ear = threading.Thread(target=self._listen, daemon=True)
         self._ear.start()
 
-    def give(self, task: Task, waiting: Iterator[Chunk]) -> bool:
-        """Give each free worker a chunk; False when there are no more."""
+    def give(self, task: Task, waiting: Iterator[Chunk]) -> Generator[Failed, None, bool]:
+        """Give each free worker a chunk; yield those that can't be given; False at their end."""
         while (seat := self.next_seat()) is not None:
             if (chunk := next(waiting, None)) is None:
                 return False
+            order = order_for(task, chunk)
+            if isinstance(order, Failed):
+                yield order
+                continue
             del self.free[seat]
             self.having[seat] = chunk
-            self._write(b"give %d %s" % (seat, to_json(Order(limited(task, chunk), chunk))))
+            self._write(b"give %d %s" % (seat, to_json(order)))
         return True
 
     def next_seat(self) -> int | None:

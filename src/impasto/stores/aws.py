@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from impasto.access import Access
-from impasto.errors import RequestError
+from impasto.errors import RequestError, RunFailed
 
 
 def profile(name: str, url: str) -> tuple[str | None, Any]:
@@ -38,6 +38,7 @@ def assume(access: Access, reads: Sequence[str], writes: Sequence[str]) -> Acces
 
     Raises:
         RequestError: boto3 is missing, or the role is refused.
+        RunFailed: who gives it does not answer.
     """
     folders = sorted({url.rpartition("/")[0] for url in writes})
     singly = sorted(url for url in reads if url.rpartition("/")[0] not in folders)
@@ -72,7 +73,7 @@ _assumed: dict[Any, tuple[float, Access]] = {}
 def _assume(access: Access, session_policy: str) -> Access:
     try:
         import boto3
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore import exceptions as failures
     except ImportError:
         raise RequestError(f"a role for {access.url} needs: pip install 'impasto[aws]'") from None
     try:
@@ -87,8 +88,12 @@ def _assume(access: Access, session_policy: str) -> Access:
         given = client.assume_role(
             RoleArn=access.role, RoleSessionName="impasto-worker", Policy=session_policy
         )["Credentials"]
-    except (BotoCoreError, ClientError, ValueError) as error:
+    except (failures.BotoCoreError, failures.ClientError, ValueError) as error:
         told = str(error).partition("\n")[0][:200]
+        if _may_pass(error):
+            raise RunFailed(
+                f"{access.url}: the role {access.role!r} is not given: {told}"
+            ) from None
         raise RequestError(f"{access.url}: the role {access.role!r} is refused: {told}") from None
     return replace(
         access,
@@ -99,3 +104,13 @@ def _assume(access: Access, session_policy: str) -> Access:
         token=given["SessionToken"],
         region=access.region or session.region_name,
     )
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it is a failure of the service or the way there, and no refusal."""
+    from botocore import exceptions as failures
+
+    if isinstance(error, failures.ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status >= 500 or "Throttl" in error.response.get("Error", {}).get("Code", "")
+    return isinstance(error, failures.ConnectionError | failures.HTTPClientError)

@@ -23,9 +23,9 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore
 
 from impasto.access import Access, find_access
-from impasto.errors import RequestError
+from impasto.errors import RequestError, RunFailed
 from impasto.stores.backends import azure_backend, scheme_of, split
-from impasto.stores.store import plain_answer
+from impasto.stores.store import may_pass, plain_answer
 
 _LIFETIME = timedelta(hours=6)
 """Of a signature: no chunk takes as long, and each has its own."""
@@ -57,6 +57,7 @@ def narrow(
 
     Raises:
         RequestError: the account does not let these credentials make others.
+        RunFailed: it does not answer.
     """
     reads, writes = list(reads), list(writes)
     narrowed = []
@@ -86,8 +87,10 @@ def _sign(
         try:
             signed = obstore.sign(backend, method, [split(url)[2] for url in objects], _LIFETIME)
         except BaseError as error:
+            told = f"az://{container} gives no signatures for workers ({plain_answer(str(error))})"
+            if may_pass(str(error)):
+                raise RunFailed(told) from None
             raise RequestError(
-                f"az://{container} gives no signatures for workers ({plain_answer(str(error))}); "
-                "an identity needs the role Storage Blob Delegator"
+                f"{told}; an identity needs the role Storage Blob Delegator"
             ) from None
         yield from zip(objects, (url.partition("?")[2] for url in signed), strict=True)

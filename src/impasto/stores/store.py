@@ -357,6 +357,11 @@ def plain_answer(text: str) -> str:
     return line[:300]
 
 
+def may_pass(text: str) -> bool:
+    """Whether it is a failure of a store or the way there, and no refusal."""
+    return bool(re.search(r"status code: (408|429|5\d\d) ", text)) or "kind: " in text
+
+
 _FAULTS = {
     "InvalidCertificate": "its certificate is not trusted",
     "kind: Timeout": "it does not answer in time",
