@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -541,3 +542,20 @@ def test_an_error_names_paths_as_users_know_them(made: Made, tmp_path: Path) -> 
     assert ending.error is not None
     assert ending.error.startswith("'in/a.mp4' is not a video")
     assert str(tmp_path) not in ending.error
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        {"system": "az://without-an-account"},
+        {"media": "az://without-an-account"},
+        {"engine": "ray"},
+    ],
+)
+def test_what_is_wrong_around_a_run_is_no_fault_of_its_request(
+    made: Made, around: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = made.backend.service
+    monkeypatch.setitem(sys.modules, "ray", None)  # as where the package is missing
+    ending = make(replace(ordered(made), **around), service.core, lambda _: None)
+    assert ending.kind == "failed", ending

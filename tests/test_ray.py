@@ -29,7 +29,7 @@ from impasto.cli import main
 from impasto.config import load_settings
 from impasto.engines import jobs, open_engine
 from impasto.engines.jobs import Jobs
-from impasto.errors import EngineLost, RequestError, RunFailed
+from impasto.errors import EngineLost, RequestError, RunFailed, Unavailable
 from impasto.records import Chunk, Done, Event, Failed, Noted, Progress, Report, Task
 from impasto.request import Options
 from impasto.run import ignore, score
@@ -439,10 +439,10 @@ def _once(
         ("http://head:8265", "use: impasto submit"),
     ],
 )
-def test_an_address_where_no_cluster_is_is_a_wrong_request(
+def test_an_address_where_no_cluster_is_makes_the_engine_unavailable(
     address: str, says: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(RequestError, match=says):
+    with pytest.raises(Unavailable, match=says):
         _once(RayCluster(address), tmp_path)
 
 

@@ -22,7 +22,7 @@ from impasto.access import Access
 from impasto.config import load_settings
 from impasto.engines import handout, local, ray
 from impasto.engines.member import Order
-from impasto.errors import RequestError, RunFailed
+from impasto.errors import RequestError, RunFailed, Unavailable
 from impasto.keys import from_json, segment_key, to_json
 from impasto.records import Chunk, Done, Event, Failed, Plan, Settings, Task
 from impasto.request import Options
@@ -413,7 +413,7 @@ def test_a_role_is_taken_on_for_a_runs_objects(buckets: servers.S3) -> None:
 
 def test_a_role_that_is_refused_is_named_in_one_line(buckets: servers.S3) -> None:
     reader = replace(buckets.reader, role=buckets.role)
-    with pytest.raises(RequestError, match=r"the role 'arn:.*' is refused: .*not authorized") as no:
+    with pytest.raises(Unavailable, match=r"the role 'arn:.*' is refused: .*not authorized") as no:
         narrow([reader], reads=[f"{reader.url}/a"], writes=[])
     assert "\n" not in str(no.value)
 

@@ -25,7 +25,7 @@ import pytest
 from impasto.access import Access, covers, find_access
 from impasto.accounts import load_access
 from impasto.config import load_settings
-from impasto.errors import ImpastoError, RequestError, RunFailed
+from impasto.errors import ImpastoError, RequestError, RunFailed, Unavailable
 from impasto.stores import Store, StoredFile, backends, handed, locate, open_store
 from impasto.stores import store as store_module
 from servers import S3, Azurite, azurite, free_port
@@ -372,7 +372,7 @@ def test_a_wrong_key_is_refused_in_one_line(media: Access) -> None:
                  lambda: store.exists("a"), lambda: store.delete("a")):  # fmt: skip
         line = _refusal(call, "d3Jvbmcga2V5")
         assert "credentials are refused (it answers 403 Forbidden" in line
-        with pytest.raises(RequestError):
+        with pytest.raises(Unavailable):
             call()
 
 
@@ -418,7 +418,7 @@ def test_a_missing_container_is_the_requests_fault(blobs: Azurite, buckets: S3) 
         store = open_store(url, [access])
         for call in (lambda s=store: s.get("a"), lambda s=store: s.put("a", b""),
                      lambda s=store: list(s.list())):  # fmt: skip
-            with pytest.raises(RequestError, match="no such container or bucket"):
+            with pytest.raises(Unavailable, match="no such container or bucket"):
                 call()
 
 

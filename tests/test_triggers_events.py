@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from schemathesis.generation import GenerationMode
 
 from api_service import Made, make_service
-from impasto.errors import RequestError, RunFailed
+from impasto.errors import RequestError, RunFailed, Unavailable
 from impasto.service.api.events import events_router
 from impasto.service.triggers.arrivals import Arrivals, version_of
 from impasto.service.triggers.events import Arrival, Handshake, Other, read_events
@@ -348,7 +348,7 @@ def test_a_malformed_event_is_a_problem_document(post: Post) -> None:
 def test_a_store_that_does_not_answer_has_the_event_sent_again(
     post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for error in (RunFailed("no answer"), RequestError("the credentials are refused")):
+    for error in (RunFailed("no answer"), Unavailable("the credentials are refused")):
 
         def head(_: str, error: Exception = error) -> None:
             raise error

@@ -5,6 +5,7 @@
     │   ├── SourceRefused         the source can't be read, or breaks a limit
     │   ├── NotFound              the service knows nothing of that name
     │   ├── Conflict              it does not go with what is there already
+    │   ├── Unavailable           what the run needs around it can't be had; later it may be
     │   └── LimitExceeded         a user asks for more than one may; later it may go
     ├── RunFailed                 the run could not finish; what is done is kept
     │   ├── EngineLost            an engine has no worker left; it may be started again
@@ -105,6 +106,13 @@ class NotFound(RequestError):  # noqa: N818 - the field's own term
 
 class Conflict(RequestError):  # noqa: N818 - the field's own term
     """The request does not go with the state that a thing is in."""
+
+
+class Unavailable(RequestError):  # noqa: N818 - reads as what happened
+    """The request may be right, but a store, its credentials, an engine or a package can't be had.
+
+    Nothing of the source or the options is at fault: once it can be had, the same request goes.
+    """
 
 
 class LimitExceeded(RequestError):  # noqa: N818 - the field's own term

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from impasto.errors import RequestError, RunFailed
+from impasto.errors import RequestError, RunFailed, Unavailable
 
 T = TypeVar("T")
 _now = time.monotonic
@@ -45,7 +45,7 @@ class Jobs:
 
     def __init__(self, url: str) -> None:
         if importlib.util.find_spec("ray") is None:
-            raise RequestError("submit needs: pip install 'impasto[ray]'")
+            raise Unavailable("submit needs: pip install 'impasto[ray]'")
         if not url.startswith(("http://", "https://")):
             raise RequestError(
                 "submit needs the URL of the cluster's job API, such as "
@@ -69,7 +69,7 @@ class Jobs:
         while True:
             try:
                 return self._ask(lambda: str(self._client.submit_job(entrypoint=line)))
-            except RequestError as error:
+            except Unavailable as error:
                 if _NO_AGENT not in str(error):
                     raise
                 if _now() > until:
@@ -125,13 +125,13 @@ class Jobs:
         try:
             return call()
         except self._wrong_token as error:
-            raise RequestError(
+            raise Unavailable(
                 f"the cluster at {self.url} wants another token: RAY_AUTH_MODE=token and "
                 "RAY_AUTH_TOKEN=… give it one"
             ) from error
         except (OSError, RuntimeError, ValueError) as error:
             said = " ".join(str(error).split())[:200]
-            raise RequestError(f"no Ray cluster takes jobs at {self.url}: {said}") from error
+            raise Unavailable(f"no Ray cluster takes jobs at {self.url}: {said}") from error
 
 
 async def _after(tail: AsyncIterator[str], seen: int) -> AsyncIterator[str]:

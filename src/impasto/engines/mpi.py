@@ -26,7 +26,7 @@ from impasto.engines.child import end, last_words
 from impasto.engines.handout import hand_out
 from impasto.engines.member import Leaving, Message, Order, unpack
 from impasto.engines.ranks import FINISH, READY, open_world, require_mpi4py
-from impasto.errors import EngineLost, RequestError, RunFailed
+from impasto.errors import EngineLost, RequestError, RunFailed, Unavailable
 from impasto.keys import to_json
 from impasto.records import Chunk, Outcome, Progress, Task
 from impasto.runtimes.cpu import usable_cores
@@ -128,7 +128,7 @@ class _Job:
             )
         except OSError as error:
             self._log.close()
-            raise RequestError(f"can't start {mpiexec[0]!r}: {error.strerror}") from error
+            raise Unavailable(f"can't start {mpiexec[0]!r}: {error.strerror}") from error
         self._heard: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._ear = threading.Thread(target=self._listen, daemon=True)
         self._ear.start()
@@ -193,7 +193,7 @@ def _find_mpiexec() -> str:
     beside = Path(sysconfig.get_path("scripts")) / "mpiexec"
     found = str(beside) if beside.is_file() else shutil.which("mpiexec")
     if found is None:
-        raise RequestError(
+        raise Unavailable(
             "engine 'mpi' finds no mpiexec; pip install 'impasto[mpi]', or name it in "
             "IMPASTO_MPIEXEC"
         )

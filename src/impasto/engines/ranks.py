@@ -29,7 +29,7 @@ from impasto.engines.member import (
     pack,
     unpack,
 )
-from impasto.errors import ImpastoError, Interrupted, RequestError, RunFailed
+from impasto.errors import ImpastoError, Interrupted, RunFailed, Unavailable
 from impasto.keys import from_json, to_json
 from impasto.observe import output
 from impasto.records import Report
@@ -48,10 +48,10 @@ def require_mpi4py() -> None:
     """See that the package is there, without importing it.
 
     Raises:
-        RequestError: it is not.
+        Unavailable: it is not.
     """
     if importlib.util.find_spec("mpi4py") is None:
-        raise RequestError("engine 'mpi' needs: pip install 'impasto[mpi]' (mpi4py is missing)")
+        raise Unavailable("engine 'mpi' needs: pip install 'impasto[mpi]' (mpi4py is missing)")
 
 
 class World:
@@ -147,16 +147,16 @@ def open_world(ranks: Ranks) -> World:
     """Join the other ranks.
 
     Raises:
-        RequestError: mpi4py is missing, or was built for another MPI than the launcher.
+        Unavailable: mpi4py is missing, or was built for another MPI than the launcher.
     """
     require_mpi4py()
     try:
         world = World()
     except (ImportError, RuntimeError) as error:  # no MPI library, or one that does not fit
         line = str(error).partition("\n")[0]
-        raise RequestError(f"engine 'mpi' can't load MPI: {line}") from error
+        raise Unavailable(f"engine 'mpi' can't load MPI: {line}") from error
     if ranks.size is not None and world.size != ranks.size:
-        raise RequestError(
+        raise Unavailable(
             f"{ranks.size} ranks were started, but MPI sees {world.size}: the launcher belongs to "
             "another MPI than mpi4py; under Slurm try srun --mpi=pmi2"
         )
@@ -267,7 +267,7 @@ def _pass_on(world: World) -> None:
 def _main(size: str) -> None:
     try:
         world = open_world(Ranks(0, int(size), 0))
-    except RequestError as error:
+    except Unavailable as error:
         sys.exit(str(error))
     if world.rank == 0:
         _pass_on(world)

@@ -25,7 +25,7 @@ from impasto.engines.cluster import Setup
 from impasto.engines.handout import order_for
 from impasto.engines.member import Leaving, Message, unpack
 from impasto.engines.standing import Standing
-from impasto.errors import EngineLost, RequestError, RunFailed
+from impasto.errors import EngineLost, RunFailed, Unavailable
 from impasto.keys import to_json
 from impasto.records import Chunk, Done, Failed, Noted, Outcome, Progress, Task
 from impasto.runtimes.cpu import usable_cores
@@ -56,7 +56,7 @@ class RayEngine:
         hidden: environment variables that a cluster of its own doesn't inherit.
 
     Raises:
-        RequestError: Ray is missing, or the address is of another kind.
+        Unavailable: Ray is missing, or the address is of another kind.
     """
 
     name = "ray"
@@ -66,9 +66,9 @@ class RayEngine:
     ) -> None:
         self._hidden = hidden
         if importlib.util.find_spec("ray") is None:
-            raise RequestError("engine 'ray' needs: pip install 'impasto[ray]'")
+            raise Unavailable("engine 'ray' needs: pip install 'impasto[ray]'")
         if "://" in cluster.address:
-            raise RequestError(
+            raise Unavailable(
                 f"{cluster.address!r} is not the address of a Ray cluster from within, such as "
                 "head:6379 or auto; from outside use: impasto submit --ray-address http://head:8265"
             )
@@ -91,7 +91,7 @@ class RayEngine:
 
         Raises:
             EngineLost: the cluster has gone, or no worker came in time.
-            RequestError: there is no cluster, or none that has what a worker asks for.
+            Unavailable: there is no cluster, or none that has what a worker asks for.
         """
         waiting = iter(chunks)
         if not length_hint(waiting, _UNKNOWN):
@@ -199,7 +199,7 @@ class _Cluster:
 
         Raises:
             EngineLost: the cluster has gone, or no worker has come.
-            RequestError: there is no cluster, or none that has what a worker asks for.
+            Unavailable: there is no cluster, or none that has what a worker asks for.
         """
         if self.having or self.free:
             self._alone_since = _now()
@@ -225,7 +225,7 @@ class _Cluster:
                         f"{self._wait_s:g} s"
                     )
             case b"refused":
-                raise (RunFailed if self._connected else RequestError)(rest.decode())
+                raise (RunFailed if self._connected else Unavailable)(rest.decode())
             case _ if rest == b"ready":
                 self.free[int(first)] = _now()
             case _:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from impasto.errors import RequestError
+from impasto.errors import RequestError, Unavailable
 from impasto.nets.painter import Painter, PainterConfig
 
 INPUT = "frames"
@@ -62,7 +62,7 @@ def read_painter(model: bytes) -> Painter:
         import onnx
         from onnx import numpy_helper
     except ImportError as error:
-        raise RequestError(
+        raise Unavailable(
             "reading a network's weights needs: pip install 'impasto[train]' (onnx is missing)"
         ) from error
     try:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from impasto.errors import RequestError
+from impasto.errors import RequestError, Unavailable
 
 Features = dict[str, Tensor]  # layer name, such as "3_1" -> (N, C, h, w) after ReLU
 
@@ -226,7 +226,8 @@ def find_perceptual(
         published: the networks there are, by name.
 
     Raises:
-        RequestError: no such name or file, or it is not there and can't be fetched.
+        RequestError: no such name or file.
+        Unavailable: it is not there and can't be fetched.
     """
     asked = DEFAULT if name_or_path is None else name_or_path
     network = published.get(str(asked))
@@ -276,7 +277,7 @@ def _fetch(network: Published, path: Path) -> None:
             error.close()  # it holds the connection
         # An HTTP error's text has its code; any other URLError only wraps the reason.
         why = error.reason if type(error) is urllib.error.URLError else error
-        raise RequestError(
+        raise Unavailable(
             f"{network.url} can't be fetched ({' '.join(str(why).split())[:200]}); fetch it by "
             f"other means and put it at {path}, or give a VGG-19 by --perceptual"
         ) from error

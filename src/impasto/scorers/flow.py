@@ -7,7 +7,7 @@ found as by Ruder et al., "Artistic Style Transfer for Videos" (arXiv:1604.08610
 import numpy as np
 from numpy.typing import NDArray
 
-from impasto.errors import RequestError
+from impasto.errors import Unavailable
 
 Picture = NDArray[np.uint8]
 """RGB, uint8, (H, W, 3)."""
@@ -19,12 +19,12 @@ def optical_flow(source: Picture, target: Picture) -> Flow:
     """Where each pixel of `source` lies in `target`, relative to its place.
 
     Raises:
-        RequestError: OpenCV is missing.
+        Unavailable: OpenCV is missing.
     """
     try:
         import cv2
     except ImportError as error:
-        raise RequestError(
+        raise Unavailable(
             "optical flow needs: pip install 'impasto[train]' (OpenCV is missing)"
         ) from error
 

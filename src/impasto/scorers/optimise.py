@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from impasto.errors import OutOfMemory, RequestError, RunFailed
+from impasto.errors import OutOfMemory, RequestError, RunFailed, Unavailable
 from impasto.records import Frames, Optimise, ScorerSpec
 from impasto.runtimes.cpu import free_memory_bytes, usable_cores
 from impasto.runtimes.openvino import device_name
@@ -87,12 +87,12 @@ def open_optimiser(
 
 
 def check_installed() -> None:
-    """Raise RequestError, one line that names the extra, when a package is missing."""
+    """Raise Unavailable, one line that names the extra, when a package is missing."""
     try:
         import cv2  # noqa: F401
         import torch  # noqa: F401
     except ImportError as error:
-        raise RequestError(
+        raise Unavailable(
             f"--method optimise needs: pip install 'impasto[optimise]' ({error.name} is missing)"
         ) from error
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from impasto.config import load_settings
-from impasto.errors import ImpastoError, Interrupted, RequestError, worded
+from impasto.errors import ImpastoError, Interrupted, RequestError, Unavailable, worded
 from impasto.frames import video_at
 from impasto.keys import from_json, to_json
 from impasto.observe import output
@@ -179,7 +179,9 @@ def make(order: Order, settings: Settings, tell: Callable[[Said], None]) -> Endi
     try:
         report = _make(order, settings, _Teller(tell).hear)
     except RequestError as error:
-        return Ending("refused", _line(error, order))
+        # What a run needs around it may be there at the next attempt.
+        kind = "failed" if isinstance(error, Unavailable) else "refused"
+        return Ending(kind, _line(error, order))
     except (Interrupted, KeyboardInterrupt):
         return Ending("interrupted")
     except ImpastoError as error:
@@ -276,7 +278,8 @@ def place_of(media: str, path: str, *, new: bool = False) -> str:
         new: make the folder that it is to stand in.
 
     Raises:
-        RequestError: a link leads out of the store, or the folder can't be made.
+        RequestError: a link leads out of the store, or a file is where the folder should be.
+        Unavailable: the folder can't be made.
     """
     if "://" in media and not media.startswith("file://"):
         return f"{media.rstrip('/')}/{path}"
@@ -287,8 +290,10 @@ def place_of(media: str, path: str, *, new: bool = False) -> str:
     if new:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+        except (FileExistsError, NotADirectoryError) as error:
             raise RequestError(f"can't make the folder of {path!r}: {error.strerror}") from error
+        except OSError as error:  # a disk that is full, or not there to be written to
+            raise Unavailable(f"can't make the folder of {path!r}: {error.strerror}") from error
     return str(place)
 
 

@@ -8,26 +8,26 @@ from dataclasses import replace
 from typing import Any
 
 from impasto.access import Access
-from impasto.errors import RequestError, RunFailed
+from impasto.errors import RunFailed, Unavailable
 
 
 def profile(name: str, url: str) -> tuple[str | None, Any]:
     """Return a profile's region and what gives its credentials, renewed where they expire.
 
     Raises:
-        RequestError: boto3 is missing, or there is no such profile.
+        Unavailable: boto3 is missing, or there is no such profile.
     """
     try:
         import boto3
         from botocore.exceptions import BotoCoreError
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ImportError:
-        raise RequestError(f"{url} by a profile needs: pip install 'impasto[aws]'") from None
+        raise Unavailable(f"{url} by a profile needs: pip install 'impasto[aws]'") from None
     try:
         session = boto3.Session(profile_name=name)
         return session.region_name, Boto3CredentialProvider(session)
     except (BotoCoreError, ValueError) as error:
-        raise RequestError(f"{url}: the AWS profile {name!r} can't be used: {error}") from None
+        raise Unavailable(f"{url}: the AWS profile {name!r} can't be used: {error}") from None
 
 
 def assume(access: Access, reads: Sequence[str], writes: Sequence[str]) -> Access:
@@ -37,7 +37,7 @@ def assume(access: Access, reads: Sequence[str], writes: Sequence[str]) -> Acces
     is asked for anew when half of its hour is over.
 
     Raises:
-        RequestError: boto3 is missing, or the role is refused.
+        Unavailable: boto3 is missing, or the role is refused.
         RunFailed: who gives it does not answer.
     """
     folders = sorted({url.rpartition("/")[0] for url in writes})
@@ -75,7 +75,7 @@ def _assume(access: Access, session_policy: str) -> Access:
         import boto3
         from botocore import exceptions as failures
     except ImportError:
-        raise RequestError(f"a role for {access.url} needs: pip install 'impasto[aws]'") from None
+        raise Unavailable(f"a role for {access.url} needs: pip install 'impasto[aws]'") from None
     try:
         session = boto3.Session(
             profile_name=access.profile,
@@ -94,7 +94,7 @@ def _assume(access: Access, session_policy: str) -> Access:
             raise RunFailed(
                 f"{access.url}: the role {access.role!r} is not given: {told}"
             ) from None
-        raise RequestError(f"{access.url}: the role {access.role!r} is refused: {told}") from None
+        raise Unavailable(f"{access.url}: the role {access.role!r} is refused: {told}") from None
     return replace(
         access,
         role=None,

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from impasto.errors import RequestError, RunFailed
+from impasto.errors import RunFailed, Unavailable
 
 _VERSION = "2021-12-02"
 """Of the REST interface; any from 2019 on does."""
@@ -15,12 +15,12 @@ def identity(url: str) -> Any:
     """Log in as azure-identity finds best: environment, managed identity, the command line.
 
     Raises:
-        RequestError: the package is missing.
+        Unavailable: the package is missing.
     """
     try:
         from obstore.auth.azure import AzureCredentialProvider
     except ImportError:
-        raise RequestError(
+        raise Unavailable(
             f"{url} needs an account key, a SAS or a login: set AZURE_STORAGE_ACCOUNT_KEY or "
             "AZURE_STORAGE_SAS_TOKEN, see docs/storage.md, or pip install 'impasto[azure]'"
         ) from None
@@ -35,7 +35,7 @@ def delete_by_sas(url: str, sas: str, certificate: str | None, *, timeout_s: flo
 
     Raises:
         FileNotFoundError: there is none.
-        RequestError: the signature does not allow it.
+        Unavailable: the signature does not allow it.
         RunFailed: the store fails.
     """
     headers = {"x-ms-version": _VERSION}
@@ -48,7 +48,7 @@ def delete_by_sas(url: str, sas: str, certificate: str | None, *, timeout_s: flo
         error.close()
         if error.code == 404:
             raise FileNotFoundError(url) from None
-        kind = RequestError if error.code in {401, 403} else RunFailed
+        kind = Unavailable if error.code in {401, 403} else RunFailed
         raise kind(f"can't delete {url}: it answers {error.code} {error.reason}") from None
     except (URLError, OSError) as error:
         if isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError):

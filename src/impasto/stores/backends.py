@@ -14,7 +14,7 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
 
 from impasto.access import Access, find_access
-from impasto.errors import RequestError
+from impasto.errors import RequestError, Unavailable
 from impasto.stores.store import Store
 
 REMOTE = ("az", "s3", "gs", "memory")
@@ -99,8 +99,8 @@ def open_store(url: str, access: Sequence[Access] = ()) -> Store:
         access: credentials by URL; the longest that fits counts.
 
     Raises:
-        RequestError: another kind of URL, one that carries a secret, credentials that are missing
-            or can't be used, or a folder that can't be made.
+        RequestError: another kind of URL, or one that carries a secret.
+        Unavailable: credentials are missing or can't be used, or a folder can't be made.
     """
     if scheme_of(url) in {"", "file"}:
         path = local_path(url).expanduser().absolute()
@@ -124,7 +124,7 @@ def open_store(url: str, access: Sequence[Access] = ()) -> Store:
             case _:
                 backend = _memory(container)
     except (BaseError, ValueError, OSError) as error:
-        raise RequestError(
+        raise Unavailable(
             f"{named} can't be opened: {_without(found.secrets, str(error))}"
         ) from None  # the original may show a secret
     store = Store(backend, named, prefix=prefix, access=found, delete=delete)
@@ -133,7 +133,7 @@ def open_store(url: str, access: Sequence[Access] = ()) -> Store:
 
 def _check_secret(url: str, access: Access) -> None:
     if access.lacks:
-        raise RequestError(f"{url} needs its secret in {access.lacks}, which is not set")
+        raise Unavailable(f"{url} needs its secret in {access.lacks}, which is not set")
 
 
 def _sealed(store: Store) -> Store:
@@ -155,7 +155,7 @@ def _open_folder(path: Path, access: Access | None) -> Store:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"can't make the store {str(path)!r}: {error.strerror}") from error
+        raise Unavailable(f"can't make the store {str(path)!r}: {error.strerror}") from error
     return Store(LocalStore(path), str(path), access=access)
 
 
@@ -179,10 +179,10 @@ def azure_backend(
     """Return what opens a container, and what deletes from it where that has no right of its own.
 
     Raises:
-        RequestError: an account or a package is missing, or the endpoint is refused.
+        Unavailable: an account or a package is missing, or the endpoint is refused.
     """
     if not access.account:
-        raise RequestError(
+        raise Unavailable(
             f"{url} needs a storage account: set AZURE_STORAGE_ACCOUNT_NAME, or account in "
             f'[stores."az://{container}"]'
         )
@@ -253,7 +253,7 @@ def _gcs(bucket: str, access: Access, url: str) -> ObjectStore:
     given: dict[str, Any] = {}
     if access.service_account:
         if not Path(access.service_account).is_file():
-            raise RequestError(
+            raise Unavailable(
                 f"{url}: the service account {access.service_account!r} is not a file"
             )
         given["service_account_path"] = access.service_account
@@ -271,9 +271,9 @@ def _client(access: Access, endpoint: str | None) -> Any:
     }
     if endpoint is not None and not endpoint.startswith("https://"):
         if not endpoint.startswith("http://"):
-            raise RequestError(f"an endpoint must be an https:// URL, got {endpoint!r}")
+            raise Unavailable(f"an endpoint must be an https:// URL, got {endpoint!r}")
         if not (access.allow_http or _is_here(urlsplit(endpoint).hostname or "")):
-            raise RequestError(
+            raise Unavailable(
                 f"the endpoint {endpoint!r} is not encrypted: give an https:// URL, or set "
                 f'allow_http in [stores."{access.url}"]'
             )
@@ -282,7 +282,7 @@ def _client(access: Access, endpoint: str | None) -> Any:
         try:
             options["root_certificate"] = Path(access.certificate).read_bytes()
         except OSError as error:
-            raise RequestError(
+            raise Unavailable(
                 f"can't read the certificate {access.certificate!r}: {error.strerror}"
             ) from error
     return options

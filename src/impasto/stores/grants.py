@@ -23,7 +23,7 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore
 
 from impasto.access import Access, find_access
-from impasto.errors import RequestError, RunFailed
+from impasto.errors import RunFailed, Unavailable
 from impasto.stores.backends import azure_backend, scheme_of, split
 from impasto.stores.store import may_pass, plain_answer
 
@@ -56,7 +56,7 @@ def narrow(
         writes: URLs of objects that are only written.
 
     Raises:
-        RequestError: the account does not let these credentials make others.
+        Unavailable: the account does not let these credentials make others.
         RunFailed: it does not answer.
     """
     reads, writes = list(reads), list(writes)
@@ -90,7 +90,7 @@ def _sign(
             told = f"az://{container} gives no signatures for workers ({plain_answer(str(error))})"
             if may_pass(str(error)):
                 raise RunFailed(told) from None
-            raise RequestError(
+            raise Unavailable(
                 f"{told}; an identity needs the role Storage Blob Delegator"
             ) from None
         yield from zip(objects, (url.partition("?")[2] for url in signed), strict=True)

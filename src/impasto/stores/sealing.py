@@ -23,7 +23,7 @@ import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, BinaryIO
 
-from impasto.errors import RequestError, RunFailed
+from impasto.errors import RequestError, RunFailed, Unavailable
 from impasto.stores.reader import RangeReader
 
 if TYPE_CHECKING:
@@ -147,11 +147,11 @@ def key_id(header: bytes) -> str:
 
 
 def check_installed() -> None:
-    """Raise RequestError, one line that names the extra, when the package is missing."""
+    """Raise Unavailable, one line that names the extra, when the package is missing."""
     try:
         import cryptography.hazmat.primitives.ciphers.aead  # noqa: F401
     except ImportError:
-        raise RequestError(
+        raise Unavailable(
             "a sealed store needs: pip install 'impasto[sealed]' (cryptography is missing)"
         ) from None
 

@@ -24,7 +24,7 @@ from obstore.exceptions import (
 from obstore.store import LocalStore, ObjectStore
 
 from impasto.access import Access
-from impasto.errors import ImpastoError, OutOfSpace, RequestError, RunFailed, Way
+from impasto.errors import ImpastoError, OutOfSpace, RequestError, RunFailed, Unavailable, Way
 
 _PART_BYTES = 8 << 20
 _PARTS_AT_A_TIME = 4
@@ -53,7 +53,7 @@ class Entry:
 class Store:
     """Objects below one URL.
 
-    Every method raises RequestError when the credentials are refused or the container is missing,
+    Every method raises Unavailable when the credentials are refused or the container is missing,
     and RunFailed when the store fails, after a few retries within seconds; both in one line.
 
     Args:
@@ -301,7 +301,7 @@ class Store:
             yield
         except FileNotFoundError as error:
             if re.search("ContainerNotFound|NoSuchBucket", str(error)):
-                raise RequestError(self._no_container()) from None
+                raise Unavailable(self._no_container()) from None
             if verb == "write":  # into a folder that is gone, say
                 raise RunFailed(
                     f"can't write {key!r} in {self.url}: there is no such place"
@@ -328,10 +328,10 @@ class Store:
             return RequestError(f"{key!r} can't be the key of an object in {self.url}")
         what = f"can't {verb} {key!r} in {self.url}"
         if re.search("ContainerNotFound|NoSuchBucket", text):
-            return RequestError(self._no_container())
+            return Unavailable(self._no_container())
         denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
         if denied or re.search(r"status code: 40[13] ", text):
-            return RequestError(f"{what}: the credentials are refused ({plain_answer(text)})")
+            return Unavailable(f"{what}: the credentials are refused ({plain_answer(text)})")
         if any(f"(os error {code})" in text for code in OutOfSpace.CODES):
             return OutOfSpace(
                 f"no space left in {self.url} for {key!r}; make room there", Way("resume")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from impasto.errors import RequestError, Way
+from impasto.errors import RequestError, Unavailable, Way
 from impasto.records import Settings
 from impasto.stores import Place
 from impasto.styles import PICTURES, check_own_name, find_style
@@ -141,12 +141,12 @@ def _alone(painting: Path, report: Callable[[str], None]) -> Generator[None]:
 def need_torch(module: str) -> Any:
     """Import a module that needs what the extra `train` installs.
 
-    Raises RequestError when that is missing.
+    Raises Unavailable when that is missing.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise RequestError(
+        raise Unavailable(
             f"training needs: pip install 'impasto[train]' ({error.name} is missing)"
         ) from error
 

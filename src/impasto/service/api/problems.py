@@ -14,7 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from impasto.errors import Conflict, ImpastoError, LimitExceeded, NotFound, RequestError, RunFailed
+from impasto.errors import (
+    Conflict,
+    ImpastoError,
+    LimitExceeded,
+    NotFound,
+    RequestError,
+    RunFailed,
+    Unavailable,
+)
 from impasto.service.api.faults import Fault, faults_of
 from impasto.service.words import in_api_words
 
@@ -121,15 +129,15 @@ def _ours(request: Request, error: Exception) -> ProblemResponse:
         case LimitExceeded(retry_after_s=wait_s) if wait_s > 0:
             again = {"Retry-After": str(math.ceil(wait_s))}
             return problem(429, in_api_words(error), headers=again)
-        case RequestError():
-            return problem(_STATUS.get(type(error), 422), in_api_words(error))
-        case RunFailed():  # it names stores and databases, which are not the asker's matter
+        case RunFailed() | Unavailable():  # it names stores, which are not the asker's matter
             log.error("%s", error)
             return problem(
                 503,
                 "the service can't reach its storage now; try again later",
                 headers={"Retry-After": str(_AGAIN_S)},
             )
+        case RequestError():
+            return problem(_STATUS.get(type(error), 422), in_api_words(error))
         case _:
             return _surprise(request, error)
 

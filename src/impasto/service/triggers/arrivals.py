@@ -16,7 +16,14 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from impasto.errors import Conflict, LimitExceeded, NotFound, RequestError, RunFailed
+from impasto.errors import (
+    Conflict,
+    LimitExceeded,
+    NotFound,
+    RequestError,
+    RunFailed,
+    Unavailable,
+)
 from impasto.service.database import metadata
 from impasto.service.records import OPEN, Origin, ServiceRun, Submission
 from impasto.service.runs import Runs, record
@@ -148,7 +155,7 @@ class Arrivals:
 
         Raises:
             LimitExceeded: the rule's user has asked for too much; later it may do.
-            RunFailed, RequestError: a store or the database does not answer; likewise.
+            RunFailed, Unavailable: a store or the database does not answer; likewise.
         """
         if (before := self.find(entry)) is not None:
             return before
@@ -173,11 +180,9 @@ class Arrivals:
                 source_bytes=entry.bytes,
             )
             run, new = self._submit(self._over_older(asked))
-        except LimitExceeded as error:
-            if error.retry_after_s > 0:
-                raise
-            return self._refuse(entry, rule, sidecar, error, origin)
         except RequestError as error:
+            if _may_pass(error):
+                raise
             return self._refuse(entry, rule, sidecar, error, origin)
         values = self._values(entry, "run", run_id=run.run_id, target=run.target)
         with self._database.transaction() as connection:
@@ -291,6 +296,13 @@ class Arrivals:
             from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
         adding = insert(arrivals_table).on_conflict_do_nothing()
         return adding.execution_options(preserve_rowcount=True)  # otherwise −1 with psycopg
+
+
+def _may_pass(error: RequestError) -> bool:
+    """Whether the same object may be taken later."""
+    return isinstance(error, Unavailable) or (
+        isinstance(error, LimitExceeded) and error.retry_after_s > 0
+    )
 
 
 def look_up(media: Store, key: str) -> Entry:
