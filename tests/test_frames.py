@@ -206,7 +206,8 @@ def test_frames_are_in_the_order_of_their_numbers_and_nothing_else_counts(tmp_pa
     film = watch(Path(report.target))
     assert film.numbers == list(range(12))
     assert list(film.pts_s) == [Fraction(number, 24) for number in range(12)]
-    assert report.notes == ()
+    (note,) = report.notes
+    assert note.startswith("the source is RGB, so the target is h264 in 4:4:4")
 
 
 def test_the_target_is_named_after_the_folder_and_what_was_joined_is_removed(
@@ -223,12 +224,12 @@ def test_the_target_is_named_after_the_folder_and_what_was_joined_is_removed(
 
 
 def test_missing_numbers_are_told(tmp_path: Path) -> None:
-    folder = numbered(tmp_path / "frames", 12)
+    folder = numbered(tmp_path / "frames", 12, kind=".jpg")
     for number in (4, 6, 7):
-        (folder / f"frame_{number}.png").unlink()
+        (folder / f"frame_{number}.jpg").unlink()
     report = paint(folder, tmp_path)
     (note,) = report.notes
-    assert note.startswith("3 numbers are missing between 'frame_1.png' and 'frame_12.png'")
+    assert note.startswith("3 numbers are missing between 'frame_1.jpg' and 'frame_12.jpg'")
     assert note.endswith(": 4, 6–7")
     assert report.frames == 9
 

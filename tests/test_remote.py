@@ -229,7 +229,8 @@ def test_the_target_stands_beside_the_source_and_is_not_overwritten(cloud: Cloud
     [
         ("in/absent.mp4", 2, "can't read 'az://films-{}/in/absent.mp4': there is no 'absent.mp4'"),
         ("in/text.mp4", 2, "is not a video that Impasto opens"),
-        ("in/", 2, "names no object"),
+        ("in/", 2, "holds no pictures"),
+        ("", 2, "names no object"),
         ("in/film.mp4?sig=SECRET", 2, "must not carry a password, key or signature"),
     ],
 )

@@ -84,6 +84,11 @@ def choose_encode(
             f"{width}×{height} is odd, which {codec} holds only in 4:4:4; where players can't show "
             "that, use codec vp9"
         )
+    if av.VideoFormat(source.pixel_format).is_rgb and codec in {"h264", "h265"}:
+        notes.append(
+            f"the source is RGB, so the target is {codec} in 4:4:4; where players can't show that, "
+            "use codec av1"
+        )
     notes += _lost_in_conversion(source, pixel_format)
     if source.color.hdr:
         notes.append(f"HDR ({source.color.transfer}) is tone-mapped to SDR, BT.709")
