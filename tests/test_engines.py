@@ -335,15 +335,18 @@ def test_a_killed_rank_ends_its_job_and_every_chunk_that_was_given_out_is_accoun
 @pytest.mark.parametrize(
     ("engine", "signals", "per_kill"),
     [
-        ("local", [signal.SIGKILL, signal.SIGTERM] * 4, 1),
+        ("local", [signal.SIGKILL, signal.SIGTERM] * 25, 1),
         ("mpi", [signal.SIGTERM, signal.SIGKILL, signal.SIGKILL], 2),  # the job's two chunks
         ("ray", [signal.SIGKILL] * 4, 1),
     ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 def test_workers_killed_at_random_change_no_byte(
-    engine: str, signals: list[int], per_kill: int, film: Path, tmp_path: Path
+    engine: str, signals: list[int], per_kill: int, tmp_path: Path
 ) -> None:
+    film = tmp_path / "film.mp4"
+    times = tuple(range(0, (len(signals) + 20) * 512, 512))
+    media_maker.make(replace(FORTY, pts=times), film)
     random = np.random.default_rng(7)
     left = [*signals]
 

@@ -279,9 +279,10 @@ def test_whoever_asks_for_computed_chunks_finds_the_run(
     spec: Spec, frames: int, workers: int
 ) -> None:
     asked = replace(spec, chunk_frames=0, tail=None)
-    settled = replace(asked, chunk_frames=frames, tail=Tail(workers, 1))
+    settled = replace(asked, chunk_frames=frames, tail=Tail(workers, 1, computed=True))
     assert run_id(settled) == run_id(asked)
     assert run_id(replace(settled, tail=None)) != run_id(asked)
+    assert run_id(replace(settled, tail=Tail(workers, 1))) != run_id(asked)
 
 
 _FILM = MediaCase(name="sixty", why="", pts=tuple(range(0, 60 * 512, 512)), width=64, height=48)

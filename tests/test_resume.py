@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,9 @@ import pytest
 import media_maker
 import networks
 from crew import SOUNDING
-from impasto.errors import ImpastoError, RequestError, RunFailed
-from impasto.records import Done, Event, Report, StageBegan
+from impasto import driving
+from impasto.errors import ImpastoError, Interrupted, RequestError, RunFailed
+from impasto.records import Done, Event, Noted, Planned, Report, StageBegan
 from impasto.request import Options
 from impasto.run import ignore, score
 from impasto.stores import Store
@@ -34,7 +37,9 @@ _CHUNKS = 14
 _EVENTS = 3 + 1 + _CHUNKS + 2
 """Three stages begin, the plan is told, each chunk is done, two more stages begin."""
 _HERE = Path(__file__).parent
-_POINTS = sorted(np.random.default_rng(20).choice(np.arange(1, _EVENTS + 1), 6, replace=False))
+_CHUNKS_DONE = np.random.default_rng(20).choice(np.arange(5, 5 + _CHUNKS - 1), 2, replace=False)
+_POINTS = [1, 2, 3, 4, *sorted(_CHUNKS_DONE), _EVENTS - 2, _EVENTS - 1, _EVENTS]
+"""Every stage as it begins, some chunks as they are done, the last one among them."""
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +111,18 @@ def _left_over(folder: Path) -> list[Path]:
     return [*folder.glob("out.*"), *folder.glob(".*")]
 
 
-def _drive(film: Path, folder: Path, engine: str, sent: int, place: int) -> int:
-    """Run the driver, and wait until its workers are gone, too; return its exit status."""
+def _driver(film: Path, folder: Path, engine: str, sent: int, place: int) -> subprocess.Popen[str]:
     numbers = ["2" if engine == "local" else "1", str(sent), str(place)]
     command = [sys.executable, str(_HERE / "driver.py"), str(film), str(folder / "out.mp4")]
-    driver = subprocess.Popen([*command, str(folder), engine, *numbers], cwd=folder)
-    status = driver.wait()
+    return subprocess.Popen(
+        [*command, str(folder), engine, *numbers], cwd=folder, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _drive(film: Path, folder: Path, engine: str, sent: int, place: int) -> int:
+    """Run the driver, and wait until its workers are gone, too; return its exit status."""
+    with _driver(film, folder, engine, sent, place) as driver:
+        status = driver.wait()
     orphans = [one for one in psutil.process_iter(["cwd"]) if one.info["cwd"] == str(folder)]
     _, alive = psutil.wait_procs(orphans, timeout=60)
     assert alive == []
@@ -131,6 +142,98 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     assert finished >= min(place - 4, _CHUNKS)
     report = _paint(film, tmp_path)
     assert report.chunks.reused == finished
+    assert not any("at work" in note for note in report.notes)  # it is known to be dead
+    assert (tmp_path / "out.mp4").read_bytes() == undisturbed
+
+
+@contextlib.contextmanager
+def _halted(film: Path, folder: Path, place: int) -> Generator[subprocess.Popen[str]]:
+    """Another driver of the run, which stands still since its n-th event."""
+    with _driver(film, folder, "inline", signal.SIGSTOP, place) as driver:
+        try:
+            os.waitid(os.P_PID, driver.pid, os.WSTOPPED)
+            yield driver
+        finally:
+            driver.send_signal(signal.SIGCONT)
+
+
+def _continued(driver: subprocess.Popen[str]) -> Callable[[Event], None]:
+    """Let a halted driver go on when somebody waits for it."""
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Noted) and "is at work on run" in event.text:
+            driver.send_signal(signal.SIGCONT)
+
+    return hear
+
+
+def test_of_two_drivers_one_works_and_the_other_waits_for_it(
+    film: Path, tmp_path: Path, undisturbed: bytes
+) -> None:
+    with _halted(film, tmp_path, 4 + 3) as first:
+        seen: list[Event] = []
+        go_on = _continued(first)
+
+        def hear(event: Event) -> None:
+            seen.append(event)
+            go_on(event)
+
+        report = _paint(film, tmp_path, target="other.mp4", on_event=hear)
+        assert first.wait() == 0
+    assert report.chunks.reused == _CHUNKS  # every chunk was scored once
+    assert any(f"/{first.pid} is at work on run {report.run_id}" in one for one in report.notes)
+    told = [len(event.reused) for event in seen if isinstance(event, Planned)]
+    assert told[0] == 3
+    assert told[-1] == _CHUNKS
+    for name in ("out.mp4", "other.mp4"):
+        assert (tmp_path / name).read_bytes() == undisturbed
+    assert _segments(tmp_path) == []
+    assert list((tmp_path / "store").glob("runs/*/waiting/*")) == []
+
+
+def test_who_waited_for_its_own_target_says_that_it_is_there(film: Path, tmp_path: Path) -> None:
+    with _halted(film, tmp_path, 4 + 3) as first:
+        with pytest.raises(RequestError, match=r"out\.mp4' exists"):
+            _paint(film, tmp_path, on_event=_continued(first))
+        assert first.wait() == 0
+
+
+def test_a_driver_that_was_silent_for_long_is_replaced_and_harms_nothing(
+    film: Path, tmp_path: Path, undisturbed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driving, "_SILENT_S", 1.0)
+    with _halted(film, tmp_path, 4 + 3) as first:
+        report = _paint(film, tmp_path)
+        assert report.chunks.reused == 3
+        first.send_signal(signal.SIGCONT)
+        _, said = first.communicate()
+    assert first.returncode != 0
+    assert "exists" in said
+    assert (tmp_path / "out.mp4").read_bytes() == undisturbed
+
+
+def test_who_waits_for_another_driver_can_be_stopped(film: Path, tmp_path: Path) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Noted) and "is at work on run" in event.text:
+            signal.raise_signal(signal.SIGINT)
+
+    with _halted(film, tmp_path, 4 + 3) as first:
+        with pytest.raises(Interrupted, match="stopped after the plan was made"):
+            _paint(film, tmp_path, target="other.mp4", on_event=stop)
+        assert list((tmp_path / "store").glob("runs/*/waiting/*")) == []
+        first.send_signal(signal.SIGCONT)
+        assert first.wait() == 0
+
+
+def test_a_run_killed_when_its_target_has_its_name_lost_nothing(
+    film: Path, tmp_path: Path, undisturbed: bytes
+) -> None:
+    assert _drive(film, tmp_path, "inline", signal.SIGKILL, 0) == -signal.SIGKILL
+    assert (tmp_path / "out.mp4").read_bytes() == undisturbed
+    with pytest.raises(RequestError, match="exists"):
+        _paint(film, tmp_path)
+    report = _paint(film, tmp_path, options=replace(_THREES, force=True))
+    assert report.chunks.reused == _CHUNKS
     assert (tmp_path / "out.mp4").read_bytes() == undisturbed
 
 

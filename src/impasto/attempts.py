@@ -28,6 +28,16 @@ class Scored:
     restarts: int = 0
     """Times that the engine was begun again."""
 
+    def then(self, later: "Scored") -> "Scored":
+        """This and what came of scoring again; what was done here was not done by another start."""
+        return Scored(
+            later.done,
+            later.reused & self.reused,
+            self.retried + later.retried,
+            self.failed + later.failed,
+            self.restarts + later.restarts,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Attempts:

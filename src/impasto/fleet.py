@@ -34,6 +34,8 @@ class Tail:
     workers: int
     shortest: int
     """Frames; no chunk is made shorter for the sake of the end."""
+    computed: bool = False
+    """Whether it suits a fleet, as does the size of the other chunks; or else it is the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ def expected_run_s(length: int, work: Work, fleet: Fleet, frames: int) -> float:
 def best_tail(work: Work, fleet: Fleet, chunk_frames: int) -> Tail:
     """How far it pays to cut the last chunks finer: while a chunk's work is worth its own cost."""
     shortest = math.ceil(_WORTH * work.chunk_s / work.frame_s)
-    return Tail(fleet.workers, max(1, min(chunk_frames, shortest)))
+    return Tail(fleet.workers, max(1, min(chunk_frames, shortest)), computed=True)
 
 
 def score_s(lengths: Sequence[int], work: Work, fleet: Fleet) -> float:

@@ -40,7 +40,7 @@ def run_id(spec: Spec) -> str:
     Chunks that were computed for a fleet are no part of the name: whoever asks for computed ones
     finds the run, and in its plan the chunks of its first start.
     """
-    if spec.tail is not None:
+    if spec.tail is not None and spec.tail.computed:
         spec = replace(spec, chunk_frames=0, tail=None)
     return digest(spec)[:16]
 

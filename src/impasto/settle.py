@@ -159,10 +159,10 @@ def choose_precision(
     return (wanted if gate >= _GATE_DB else "f32"), gate
 
 
-def chunk_notes(asked: Spec, plan: Plan) -> list[str]:
-    """Which chunk size was computed, where `asked` left that open."""
+def chunk_notes(plan: Plan) -> list[str]:
+    """Which chunk size was computed, where one was."""
     spec = plan.spec
-    if asked.chunk_frames or spec.tail is None:
+    if spec.tail is None or not spec.tail.computed:
         return []
     workers = f"{spec.tail.workers} worker{'' if spec.tail.workers == 1 else 's'}"
     finer = f", down to {spec.tail.shortest} at the end" if spec.tail.workers > 1 else ""
