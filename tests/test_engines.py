@@ -521,6 +521,8 @@ def test_the_target_is_the_same_bytes_on_every_engine(
             settings=replace(settings_in(folder), surroundings=surroundings(engine)),
         )
         assert (report.engine, report.workers) == (engine, workers)
+        assert report.cost is not None  # all workers are on one machine, whose time it is
+        assert sum(report.cost.node_s.values()) <= report.wall_s + 0.01
         targets.add(hashlib.sha256((folder / f"out{suffix}").read_bytes()).hexdigest())
     assert len(targets) == 1
 

@@ -28,7 +28,7 @@ from impasto.records import Chunk, Done, Event, Report, Task
 from impasto.request import Options
 from impasto.run import ignore, score
 from impasto.settle import fleet_of
-from impasto.surroundings import Ranks, Surroundings
+from impasto.surroundings import Ranks, RayCluster, Surroundings
 from painting import PLAIN, model_in, settings_in
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
@@ -199,9 +199,11 @@ def test_the_ranks_of_one_run_make_one_target_and_one_report(
         ("mpi", 8, Surroundings(Ranks(0, 9, 0)), 8, 1),
         ("mpi", 7, Surroundings(Ranks(0, 8, 0, 4)), 2, 4),
         ("mpi", 1, Surroundings(Ranks(0, 2, 0, 2)), 1, 1),
+        ("ray", 4, Surroundings(), 1, 4),  # a cluster of our own, on this machine
+        ("ray", 4, Surroundings(ray=RayCluster("head:6379")), 4, 1),
     ],
 )
-def test_computed_chunks_suit_the_machines_that_ranks_are_on(
+def test_computed_chunks_suit_the_machines_that_workers_are_on(
     engine: str, workers: int, around: Surroundings, nodes: int, sharing: int
 ) -> None:
     fleet = fleet_of(SimpleNamespace(name=engine, workers=workers), around, 0.5)

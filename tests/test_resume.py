@@ -482,6 +482,15 @@ def test_a_target_that_appears_meanwhile_is_not_overwritten(film: Path, tmp_path
     assert _left_over(tmp_path) == [target]
 
 
+def test_a_target_is_on_the_disk_before_it_has_its_name(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.add(os.fstat(handle).st_ino))
+    _paint(film, tmp_path)
+    assert (tmp_path / "out.mp4").stat().st_ino in synced
+
+
 def test_a_start_that_is_repeated_knows_the_target_that_it_has_published(
     film: Path, undisturbed: bytes, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 import sys
 from functools import cache
@@ -58,6 +59,17 @@ def import_model(model: bytes, name: str, folder: Path, *, force: bool = False) 
     file = folder.parent / f"{name}.onnx"
     file.write_bytes(model)
     return import_checkpoint(file, name=name, user_styles=folder, title="Plain", force=force)
+
+
+def test_what_a_style_is_made_of_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.add(os.fstat(handle).st_ino))
+    style = import_model(networks.identity(), "plain", tmp_path / "styles")
+    files = [path.stat().st_ino for path in style.folder.iterdir()]
+    assert len(files) == 2
+    assert set(files) <= synced
 
 
 def import_published(file: str, folder: Path) -> bytes:

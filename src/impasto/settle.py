@@ -83,14 +83,16 @@ def settle_plan(
 def fleet_of(engine: Engine, around: Surroundings, preemptions_per_hour: float) -> Fleet:
     """Whom computed chunks suit.
 
-    Workers of this machine share it; MPI ranks on others are as many on each as here, where the
-    launcher tells how many, or else each has one of its own.
+    Workers of this machine share it, those of a Ray cluster of our own too; MPI ranks on others are
+    as many on each as here, where the launcher tells how many, or else each has one of its own.
     """
     sharing = engine.workers
     if engine.name == "mpi" and around.ranks is not None:
         sharing = around.ranks.local_size or 1
-    elif engine.name == "ray" or (engine.name == "mpi" and around.mpiexec):
+    elif engine.name == "mpi" and around.mpiexec:
         sharing = 1  # nobody knows
+    elif engine.name == "ray" and around.ray.address not in {"", "local"}:
+        sharing = 1  # nor here, before they are there: the report knows
     sharing = min(sharing, engine.workers)
     return Fleet(
         nodes=-(-engine.workers // sharing),

@@ -117,8 +117,12 @@ def _beside(target: Path, *, force: bool) -> Generator[Path]:
             return
         refuse(target, force=force)
         try:
+            with unfinished.open("r+b") as file:  # a power cut must not take what was proven
+                os.fsync(file.fileno())
             unfinished.replace(target)
         except OSError as error:
+            if no_room(error):  # which some disks notice this late
+                raise
             raise RunFailed(f"can't write {str(target)!r}: {error.strerror}") from error
     except OSError as error:
         if not no_room(error):

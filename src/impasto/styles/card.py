@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import re
 import tempfile
 from dataclasses import dataclass, field
@@ -150,6 +151,14 @@ def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that is on the disk when this returns: it must not be renamed half there."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def publish(folder: Path, files: dict[str, bytes]) -> None:
     """Write the style beside its place, then move it there: it appears whole or not at all.
 
@@ -163,7 +172,7 @@ def publish(folder: Path, files: dict[str, bytes]) -> None:
             made, old = Path(scratch) / "new", Path(scratch) / "old"
             made.mkdir()
             for name, content in files.items():
-                (made / name).write_bytes(content)
+                _write(made / name, content)
             if folder.exists():
                 folder.rename(old)
             try:
