@@ -22,6 +22,9 @@ def say(name: str, /, **message: Any) -> None:
 
 def make(source: str) -> None:
     name = source.rpartition("/")[2].partition(".")[0].partition("-")[0]
+    if name == "unplanned":
+        say("Ending", kind="refused", error="no video")
+        return
     say("Said", kind="plan", data={}, columns={"plan_id": f"plan-{source}", "frames_total": 10})
     say("Said", kind="chunk", data={}, columns={"frames_done": 10, "state": "succeeded"})
     if name in CRASH:

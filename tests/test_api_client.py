@@ -257,12 +257,37 @@ def test_runs_are_listed_shown_and_cancelled_there(
     assert main(["runs", "cancel", waiting]) == 0
     assert made.runs.get(waiting).state == "cancelled"
     assert main(["runs", "cancel", waiting]) == 2
+    assert main(["runs", "logs", waiting]) == 0
+    assert f"no logs; impasto runs show {waiting} says what" in capsys.readouterr().out
+    assert main(["runs", "show", waiting]) == 0
+    assert "0 of 0" not in capsys.readouterr().out  # nobody has counted its frames
     assert main(["runs", "cancel", waiting, "--server", "none"]) == 2
     assert main(["runs", "resume", waiting[:-1]]) == 0
     assert made.runs.get(waiting).state == "queued"
     assert main(["runs", "resume", run_id]) == 2
     assert main(["runs", "list", "--server", "none"]) == 0
     assert "no runs are kept" in capsys.readouterr().out
+
+
+def test_a_run_that_is_being_cancelled_says_so_until_it_has_stopped(
+    painter: Painter, made: Made, capsys: Captured
+) -> None:
+    painter.stop.set()
+    with Server(os.environ["IMPASTO_SERVER"], made.tokens["submitter"]) as server:
+        run_id = server.submit({"source": "in/a.mp4", "style": "starry_night"})
+        with made.runs.database.transaction() as connection:
+            change(connection, run_id, state="running", owner="a process")
+        assert main(["runs", "cancel", run_id]) == 0
+        assert server.run(run_id)["state"] == "running"
+        assert server.run(run_id)["cancelling"]
+        assert "is being cancelled" in capsys.readouterr().out
+        for command in (["show", run_id], ["list"]):
+            assert main(["runs", *command]) == 0
+            assert "cancelling" in capsys.readouterr().out
+        with made.runs.database.transaction() as connection:
+            change(connection, run_id, state="cancelled", owner=None, cancelling=False)
+        assert main(["runs", "show", run_id]) == 0
+        assert "cancelling" not in capsys.readouterr().out
 
 
 def test_logs_are_read_and_followed_from_there_and_steer_no_terminal(

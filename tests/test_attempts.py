@@ -105,7 +105,7 @@ def test_what_failed_is_tried_again(letters: str, retried: int) -> None:
     ("letters", "times"), [("fddd f f", 3), ("lllll", 5), ("nddd", 1), ("fddd l f l f", 5)]
 )
 def test_a_chunk_that_fails_everywhere_ends_the_run(letters: str, times: int) -> None:
-    with pytest.raises(RunFailed, match=rf"chunk 0 \(frames 0 to 0\) failed {times} times: no"):
+    with pytest.raises(RunFailed, match=rf"chunk 0 \(frames 0 to 0\) failed {times} times?: no"):
         _make(letters.replace(" ", ""))
 
 
@@ -114,7 +114,7 @@ def test_a_lost_engine_is_begun_again_as_often_as_asked() -> None:
     assert scored.restarts == 6
     assert scored.retried == 6  # and no chunk was given up for it
     assert notes[0] == "all workers are gone; started again (1 of 6)"
-    with pytest.raises(RunFailed, match="gone; 1 of 4 chunks are done; begun again it goes on"):
+    with pytest.raises(RunFailed, match="gone; 1 of 4 chunks done; begun again it goes on"):
         _make("dx x".replace(" ", ""), restarts=1)
 
 

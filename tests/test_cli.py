@@ -17,7 +17,7 @@ from impasto.cli import main, options
 from impasto.cli.reference import reference
 from impasto.errors import Interrupted, RequestError, RunFailed, SourceRefused, Way
 from impasto.keys import to_json
-from impasto.observe.logs import Line
+from impasto.observe.logs import Line, encode
 from impasto.records import Check, Encode, Failed, Plan, ScorerSpec, Spec
 from impasto.request import Options
 from impasto.stores import Entry
@@ -394,13 +394,53 @@ def test_logs_are_printed_harmless(store: FakeStore, capsys: Captured) -> None:
     assert main(["runs", "logs", "aaaa"]) == 0
     text = capsys.readouterr().out
     first, second, third = text.splitlines()
-    assert first.endswith("chunk 1-1     w0  Traceback")
-    assert second.endswith("chunk 1-1     w0  \\x1b[31m[red]")
-    assert third.endswith("chunk 1-1     w0  killed")
+    assert first.endswith("  chunk 1             Traceback  w0")
+    assert second.endswith("  chunk 1             \\x1b[31m[red]  w0")
+    assert third.endswith("  chunk 1             killed  w0")
     assert "\x1b" not in text
     assert main(["runs", "logs", "aaaa", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [(line["chunk"], line["text"]) for line in found["logs"]][-1] == (1, "killed")
+
+
+def test_lines_of_a_log_stand_below_each_other(store: FakeStore, capsys: Captured) -> None:
+    line = Line(time="2026-01-02T03:04:05.678+00:00", run="r", text="x", stage="score")
+    again = replace(line, worker="host/123", chunk=12, attempt=2)
+    for number, each in enumerate((line, again, replace(again, chunk=3, attempt=1))):
+        store.put(f"runs/r/logs/driver-{number:06d}.jsonl", encode(each))
+    assert main(["runs", "logs", "r"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [each.split("  ", 1)[1] for each in shown] == [
+        "score               x",
+        "chunk 12 attempt 2  x  host/123",
+        "chunk 3             x  host/123",
+    ]
+
+
+def test_a_run_that_failed_says_so_and_why(store: FakeStore, capsys: Captured) -> None:
+    """As a service keeps one that was refused before it had a plan."""
+    line = Line(time="2026-01-02T03:04:05.678+00:00", run="r", text="no video", level="error")
+    store.put("runs/r/logs/job-r-0-1.jsonl", encode(line))
+    request = {"source": "/media/in/a.mp4", "style": "starry_night", "options": {}}
+    store.put("runs/r/request.json", to_json(request))
+    put_run(store, "bbbb2222", finished=False, age_days=1)
+    stopped = replace(line, level="warning", text="stopped with 3 of 5 chunks done", stage="end")
+    store.put("runs/bbbb2222/logs/driver-000001.jsonl", encode(stopped), 0.5)
+    assert main(["runs", "list", "--json"]) == 0
+    failed, unfinished = json.loads(capsys.readouterr().out)["runs"]
+    assert (failed["state"], failed["error"], failed["chunks"]) == ("failed", "no video", 0)
+    assert (unfinished["state"], unfinished["error"]) == ("unfinished", None)
+    assert main(["runs", "list"]) == 0
+    row = capsys.readouterr().out.splitlines()[1].split()
+    assert row[:5] == ["r", "failed", "–", "a.mp4", "starry_night"]
+    assert main(["runs", "show", "r"]) == 0
+    assert "no video" in capsys.readouterr().out
+
+
+def test_a_run_without_logs_points_to_what_is_known(store: FakeStore, capsys: Captured) -> None:
+    store.put("runs/r/request.json", to_json({"source": "a.mp4", "style": "starry_night"}))
+    assert main(["runs", "logs", "r"]) == 0
+    assert "no logs; impasto runs show r says what" in capsys.readouterr().out
 
 
 def test_a_log_is_followed_until_the_run_has_ended(store: FakeStore, capsys: Captured) -> None:

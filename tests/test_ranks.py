@@ -288,7 +288,7 @@ def test_a_job_that_lost_a_rank_goes_on_at_the_next_start(
     film: Path, tmp_path: Path, undisturbed: bytes
 ) -> None:
     options = replace(_FOURS, engine="mpi", workers=2)
-    with pytest.raises(RunFailed, match="of 10 chunks are done; begun again it goes on"):
+    with pytest.raises(RunFailed, match="of 10 chunks done; begun again it goes on"):
         _paint(film, tmp_path, options, _killing(1))
     assert not (tmp_path / "out.mp4").exists()
     report = _paint(film, tmp_path, options)

@@ -160,7 +160,7 @@ def test_a_cluster_that_goes_away_is_one_error_and_its_chunks_wait_for_another_s
             failed.append(event)
 
     whole = replace(_LARGE, chunk_frames=40)
-    gone = "the Ray cluster has gone; 0 of 1 chunks are done"
+    gone = "the Ray cluster has gone; 0 of 1 chunk done"
     with nodes(1) as doomed, pytest.raises(RunFailed, match=gone):
         _paint(film, tmp_path, whole, on_event, doomed.around())
     (lost,) = failed

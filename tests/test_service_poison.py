@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from impasto.cli import main
 from impasto.keys import from_json
 from impasto.observe import logs
 from impasto.records import Settings
@@ -139,6 +140,18 @@ def test_a_refused_video_is_tried_once(bench: Callable[..., Bench]) -> None:
     parts = bench()
     run = parts.carry_out(parts.submit("refuse.mp4"))
     assert (run.state, run.error, run.attempts) == ("failed", "no video", 0)
+
+
+def test_the_system_store_tells_of_a_run_that_never_had_a_plan(
+    bench: Callable[..., Bench], capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = bench()
+    run_id = parts.carry_out(parts.submit("unplanned.mp4")).run_id
+    assert main(["runs", "list", "--work", parts.service.system.url, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (row["run_id"], row["state"], row["error"]) == (run_id, "failed", "no video")
+    assert row["source"] == f"{parts.service.media.url}/unplanned.mp4"
+    assert row["scorer"] == "net.onnx"
 
 
 def test_a_warm_process_makes_the_next_run_and_goes_when_it_is_cold(

@@ -9,6 +9,7 @@ from impasto.errors import EngineLost, Interrupted, RunFailed, Way
 from impasto.protocols import Engine
 from impasto.records import Chunk, Done, Event, Failed, Noted, Plan, Progress, Task
 from impasto.stopping import Stopping
+from impasto.wording import plural
 
 _ATTEMPTS = 3
 """Times that a chunk may fail before the run does."""
@@ -73,7 +74,7 @@ class Attempts:
             except EngineLost as error:
                 lost = error
             if self.stopping.requested:
-                raise Interrupted(f"stopped with {self._tally(scored)} chunks done", Way("resume"))
+                raise Interrupted(f"stopped with {self._tally(scored)} done", Way("resume"))
             bad = waiting.given_up
             if bad is not None and (lost is None or not bad.lost_worker):
                 raise self._hopeless(bad)
@@ -127,7 +128,7 @@ class Attempts:
     def _restart(self, lost: EngineLost, scored: Scored) -> None:
         if scored.restarts == self.restarts:
             raise RunFailed(
-                f"{lost}; {self._tally(scored)} chunks are done", Way("resume"), Way("restart")
+                f"{lost}; {self._tally(scored)} done", Way("resume"), Way("restart")
             ) from lost
         scored.restarts += 1
         self._losses.clear()  # its end took chunks along, and restarts are what is counted
@@ -137,7 +138,7 @@ class Attempts:
         chunk = self.plan.chunks[failed.chunk]
         return RunFailed(
             f"chunk {chunk.index} (frames {chunk.start} to {chunk.stop - 1}) failed "
-            f"{self._times(chunk.index)} times: {failed.error}",
+            f"{plural(self._times(chunk.index), 'time')}: {failed.error}",
             Way("logs", self.task.run_id),
         )
 
@@ -145,7 +146,7 @@ class Attempts:
         return self._failures[chunk] + self._losses[chunk]
 
     def _tally(self, scored: Scored) -> str:
-        return f"{len(scored.done)} of {len(self.plan.chunks)}"
+        return f"{len(scored.done)} of {plural(len(self.plan.chunks), 'chunk')}"
 
 
 class _Waiting(Iterator[Chunk]):

@@ -15,6 +15,7 @@ from impasto.settle import settle_precision
 from impasto.stores import Place
 from impasto.styles import Blend, find_style
 from impasto.trial import Trial, try_out
+from impasto.wording import plural
 
 _MOST_NODES = 100_000
 _MOST_PREEMPTIONS = 3600.0
@@ -210,7 +211,7 @@ def _bills(
         if not math.isfinite(found.wall_s):
             raise RequestError(
                 f"at {nodes.preemptions_per_hour:g} preemptions an hour a chunk of "
-                f"{max(lengths)} frames is never finished; give a smaller --chunk-frames"
+                f"{plural(max(lengths), 'frame')} is never finished; give a smaller --chunk-frames"
             )
         return found
 

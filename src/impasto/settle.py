@@ -19,6 +19,7 @@ from impasto.scorers import gate_db
 from impasto.stores import Place, Store
 from impasto.surroundings import Surroundings
 from impasto.trial import try_out
+from impasto.wording import plural
 from impasto.worker import model_key
 
 _GATE_DB = 40.0
@@ -166,11 +167,10 @@ def chunk_notes(plan: Plan) -> list[str]:
     spec = plan.spec
     if spec.tail is None or not spec.tail.computed:
         return []
-    workers = f"{spec.tail.workers} worker{'' if spec.tail.workers == 1 else 's'}"
+    workers = plural(spec.tail.workers, "worker")
     finer = f", down to {spec.tail.shortest} at the end" if spec.tail.workers > 1 else ""
-    return [
-        f"chunks of {spec.chunk_frames} frames{finer}, computed for {workers} when the run began"
-    ]
+    frames = plural(spec.chunk_frames, "frame")
+    return [f"chunks of {frames}{finer}, computed for {workers} when the run began"]
 
 
 def precision_notes(plan: Plan) -> list[str]:

@@ -5,8 +5,9 @@ import time
 import traceback
 from collections.abc import Callable, Generator
 
-from impasto.errors import ImpastoError
+from impasto.errors import ImpastoError, Interrupted
 from impasto.observe.journal import Journal
+from impasto.observe.logs import Level
 from impasto.records import Event, Noted, StageBegan
 
 
@@ -52,7 +53,8 @@ class Story:
         except BaseException as error:
             if not isinstance(error, ImpastoError):
                 self.journal.say(traceback.format_exc(), level="error")
-            self.journal.end(str(error) or type(error).__name__, level="error")
+            level: Level = "warning" if isinstance(error, Interrupted) else "error"
+            self.journal.end(str(error) or type(error).__name__, level=level)
             raise
         self.journal.end("the target is finished and proven")
 

@@ -96,7 +96,7 @@ def _sentence(progress: RunProgress, now_s: float) -> str:
     stage = progress.stage or "starting"
     if progress.plan is None or stage != "score":
         return stage
-    words = [f"{stage} {progress.frames_done} of {progress.frames_total} frames"]
+    words = [f"{stage} {progress.frames_done} of {plural(progress.frames_total, 'frame')}"]
     if (rate := progress.rate(now_s)) is not None:
         words.append(" ".join(pace(rate)))
     if (left_s := progress.left_s(now_s)) is not None:

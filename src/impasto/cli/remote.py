@@ -258,8 +258,8 @@ def list_there(url: str, *, json: bool) -> int:
         done = row["progress"]
         table.add_row(
             clean(row["run_id"][:shown]),
-            Text(clean(row["state"]), style=_COLORS.get(row["state"], "")),
-            f"{done['frames_done']} of {done['frames_total']}",
+            Text(clean(_state(row)), style=_COLORS.get(row["state"], "")),
+            summary.so_far(done["frames_done"], done["frames_total"]),
             summary.shortened(PurePosixPath(row["source"]).name), summary.shortened(_scorer(row)),
             summary.shortened(row["user"]), age(now - row["created_at"]),
         )  # fmt: skip
@@ -280,10 +280,11 @@ def show_there(url: str, run_id: str, *, json: bool) -> int:
     table = summary.grid()
     for key in ("run_id", "state", "user", "source", "target", "error"):
         if run[key]:
-            table.add_row(key.replace("_", " "), Text(clean(str(run[key]))))
+            shown = _state(run) if key == "state" else str(run[key])
+            table.add_row(key.replace("_", " "), Text(clean(shown)))
     table.add_row("style", Text(clean(_scorer(run))))
     done = run["progress"]
-    table.add_row("frames", f"{done['frames_done']} of {done['frames_total']}")
+    table.add_row("frames", summary.so_far(done["frames_done"], done["frames_total"]))
     options = ", ".join(f"{name} {value}" for name, value in run["options"].items())
     table.add_row("options", Text(clean(options) or "none"))
     summary.show(out(), table)
@@ -323,6 +324,11 @@ def resume_there(url: str, run_id: str, *, json: bool, quiet: bool) -> int:
     elif not quiet:
         summary.say(out(), f"run {clean(run['run_id'])} is {run['state']}")
     return 0
+
+
+def _state(run: dict[str, Any]) -> str:
+    """The state of a run, or that it was asked to stop and has not yet."""
+    return "cancelling" if run["cancelling"] else str(run["state"])
 
 
 def _scorer(run: dict[str, Any]) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_WHERE = len("chunk 12 attempt 2")
 AGE_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 app = typer.Typer(
@@ -133,19 +134,25 @@ def _read(store: "Store", run: Kept, name: str, kind: type[T]) -> T | None:
 
 def _row(store: "Store", run: Kept) -> dict[str, Any]:
     """What `runs list` says of a run."""
+    from impasto.observe import logs
+
     request = _read(store, run, "request.json", Request)
     report = _read(store, run, "report.json", Report)
     plan = _read(store, run, "plan.json", Plan) if report is None else None
+    error = None
     if report is not None:
         state, chunks, finished = "done", report.chunks.total, report.chunks.total
         if not report.verified:
             state = "failed"
     else:
-        state, finished = "unfinished", run.segments
+        last = logs.last(store, run.run_id)
+        error = last.text if last is not None and last.level == "error" else None
+        state, finished = "unfinished" if error is None else "failed", run.segments
         chunks = len(plan.chunks) if plan else 0
     return {
         "run_id": run.run_id,
         "state": state,
+        "error": error,
         "chunks": chunks,
         "finished_chunks": finished,
         "source": request.source if request else "",
@@ -190,7 +197,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
         age_s = (now - datetime.fromisoformat(row["modified"])).total_seconds()
         table.add_row(
             clean(row["run_id"][:shown]), Text(row["state"], style=styles[row["state"]]),
-            f"{row['finished_chunks']} of {row['chunks']}",
+            summary.so_far(row["finished_chunks"], row["chunks"]),
             summary.shortened(Path(row["source"]).name),
             summary.shortened(Path(row["scorer"]).name), age(age_s), size(row["bytes"]),
         )  # fmt: skip
@@ -215,9 +222,10 @@ def show_run(
                             "report": report})  # fmt: skip
         return 0
     table = summary.grid()
-    for key in ("run_id", "state", "source", "scorer"):
-        table.add_row(key.replace("_", " "), Text(clean(str(row[key]))))
-    table.add_row("chunks", f"{row['finished_chunks']} of {row['chunks']} finished")
+    for key in ("run_id", "state", "error", "source", "scorer"):
+        if row[key]:
+            table.add_row(key.replace("_", " "), Text(clean(str(row[key]))))
+    table.add_row("chunks", summary.so_far(row["finished_chunks"], row["chunks"]))
     table.add_row("kept", f"{size(row['bytes'])} in {plural(len(run.entries), 'object')}")
     if request:
         table.add_row("options", Text(clean(_given(request)) or "none"))
@@ -271,16 +279,21 @@ def show_logs(
         else:
             _print_line(line)
     if empty and not json:
-        summary.say(out(), ("this run has no logs", "soft"))
+        shows = f"this run has no logs; impasto runs show {clean(run_id)} says what became of it"
+        summary.say(out(), (shows, "soft"))
     return 0
 
 
 def _print_line(line: "Line") -> None:
-    where = f"chunk {line.chunk}-{line.attempt}" if line.chunk is not None else line.stage
+    where = line.stage
+    if line.chunk is not None:
+        again = f" attempt {line.attempt}" if (line.attempt or 1) > 1 else ""
+        where = f"chunk {line.chunk}{again}"
     when = datetime.fromisoformat(line.time).astimezone().strftime("%H:%M:%S")
-    head = f"{when}  {clean(where):<12}  {clean(line.worker)}  "
+    head, tail = f"{when}  {clean(where):<{_WHERE}}  ", f"  {clean(line.worker)}".rstrip()
     style = {"error": "bad", "warning": "warn"}.get(line.level, "soft" if line.printed else "")
-    out().print(Text.assemble((head, "soft"), (clean(line.text), style)), soft_wrap=True)
+    text = Text.assemble((head, "soft"), (clean(line.text), style), (tail, "soft"))
+    out().print(text, soft_wrap=True)
 
 
 @app.command("cancel", cls=pages.Command)

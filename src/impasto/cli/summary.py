@@ -69,6 +69,11 @@ def show(console: Console, table: Table) -> None:
     console.print(Padding(table, (0, 2)))
 
 
+def so_far(done: int, total: int) -> str:
+    """How much of something is done; nobody knows before its plan is made."""
+    return f"{done} of {total}" if total else "–"
+
+
 def say(console: Console, *parts: str | tuple[str, str]) -> None:
     """Print a line of pieces, each a text or a pair of text and style."""
     console.print(Padding(Text.assemble(*parts), (0, 2)))

@@ -13,7 +13,7 @@ from impasto.cli.display import LINE_EVERY_S, MARGIN, Clock, bar
 from impasto.cli.look import Glyphs, glyphs
 from impasto.cli.text import clean, clock, middle
 from impasto.train.step import TrainingStep
-from impasto.wording import count
+from impasto.wording import count, plural
 
 _AVERAGED = 0.1
 """Share of the newest crops' losses in the ones that are shown: single crops differ much."""
@@ -91,7 +91,7 @@ class _State:
         if self.step is None:
             return "reading"
         step = self.step
-        words = [f"{count(step.iteration)} of {count(step.iterations)} iterations"]
+        words = [f"{count(step.iteration)} of {plural(step.iterations, 'iteration')}"]
         if (left_s := self.left_s()) is not None:
             words.append(f"{clock(left_s)} left")
         words += [f"{n} {value:.3f}" for n, value in self.losses.items() if n != "total"]

@@ -31,6 +31,7 @@ from impasto.keys import to_json
 from impasto.records import Chunk, Outcome, Progress, Task
 from impasto.runtimes.cpu import usable_cores
 from impasto.surroundings import SECRETS, Ranks, inherited
+from impasto.wording import plural
 from impasto.worker import score_chunk
 
 _CORES_PER_WORKER = 8
@@ -70,8 +71,8 @@ class MpiEngine:
         there = max(1, self._world.size - 1)  # rank 0 hands out, unless it is alone
         if workers is not None and workers > there:
             raise RequestError(
-                f"{workers} workers are more than the {there} ranks of this job that can score; "
-                f"start it with mpiexec -n {workers + 1}, or leave --workers out"
+                f"{workers} workers are more than the {plural(there, 'rank')} of this job that can "
+                f"score; start it with mpiexec -n {workers + 1}, or leave workers out"
             )
         self.workers = workers or there
 

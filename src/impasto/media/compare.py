@@ -19,6 +19,7 @@ from impasto.media.stitch import MUXERS, stitch, unsupported
 from impasto.plan import default_cut, plan_chunks
 from impasto.protocols import File
 from impasto.records import Limits, Plan, ScorerSpec, Source, Spec
+from impasto.wording import plural
 
 _DIVIDER_PX = 4
 _DIVIDER = 236
@@ -101,13 +102,13 @@ def _start(
     ledger, count = left.ledger, len(right.ledger)
     if start_s is None and len(ledger) != count:
         raise RequestError(
-            f"{str(source)!r} has {len(ledger)} frames and {str(target)!r} has {count}; "
-            "--start says where a painted part begins"
+            f"{str(source)!r} has {plural(len(ledger), 'frame')} and {str(target)!r} has {count}; "
+            "start says where a painted part begins"
         )
     start = bisect_left(ledger.pts, ledger.pts[0] + (start_s or 0) / ledger.time_base)
     if start + count > len(ledger):
         raise RequestError(
-            f"{str(target)!r} has {count} frames, but {str(source)!r} has only "
+            f"{str(target)!r} has {plural(count, 'frame')}, but {str(source)!r} has only "
             f"{max(0, len(ledger) - start)} from there on"
         )
     return start

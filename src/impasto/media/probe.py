@@ -21,6 +21,7 @@ from impasto.errors import SourceRefused
 from impasto.media.container import decode, open_source, picture_stream
 from impasto.protocols import File
 from impasto.records import Color, Ledger, Limits, Source, StreamInfo
+from impasto.wording import plural
 
 _MATRIX = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc",
            10: "bt2020c", 0: "gbr"}  # fmt: skip
@@ -178,13 +179,15 @@ class _Scan:
         if self.corrupt:
             some = ", ".join(str(self.pts[place]) for place in self.corrupt[:8])
             some += ", …" if len(self.corrupt) > 8 else ""
-            lines.append(f"{len(self.corrupt)} frames are damaged, at pts {some}")
+            lines.append(f"{plural(len(self.corrupt), 'frame')} damaged, at pts {some}")
         if self.sorted:
             lines.append("the frames' timestamps were out of order, and were sorted")
         if self.moved:
-            lines.append(f"{self.moved} timestamps were missing or did not rise, and were set")
+            lines.append(f"{plural(self.moved, 'timestamp')} missing or not rising, and set")
         if self.resized:
-            lines.append(f"{self.resized} frames have another size than the first; scaled to it")
+            lines.append(
+                f"{plural(self.resized, 'frame')} of another size than the first, scaled to it"
+            )
         return lines
 
 

@@ -19,6 +19,7 @@ from impasto.media.encode import reorder_depth, segment_packets
 from impasto.media.publish import no_room
 from impasto.protocols import File
 from impasto.records import Ledger, Limits, Plan, Source
+from impasto.wording import plural
 
 MUXERS = {
     ".mp4": "mp4",
@@ -290,7 +291,7 @@ def _video_packets(
         segment = segment_packets(data)
         if len(segment) != len(chunk):
             raise RunFailed(
-                f"segment {chunk.index} holds {len(segment)} frames where its chunk has "
+                f"segment {chunk.index} holds {plural(len(segment), 'frame')} where its chunk has "
                 f"{len(chunk)}; remove it from the store and run again"
             )
         for place, (body, rank, keyframe) in enumerate(segment):

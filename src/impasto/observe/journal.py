@@ -8,6 +8,7 @@ from impasto.observe.logs import Level, Line, Timing, encode, folder, now
 from impasto.observe.redact import redact
 from impasto.records import Event, Noted, Planned, StageBegan
 from impasto.stores import Store
+from impasto.wording import plural
 
 _MOST_BYTES = 4 << 20
 _MOST_PARTS = 500
@@ -44,8 +45,8 @@ class Journal:
                 self.flush()
             case Planned():
                 self.say(
-                    f"{len(event.chunks)} chunks, {len(event.reused)} of them finished before; "
-                    f"engine {event.engine}, {event.workers} workers, {event.precision}"
+                    f"{plural(len(event.chunks), 'chunk')}, {len(event.reused)} finished before; "
+                    f"engine {event.engine}, {plural(event.workers, 'worker')}, {event.precision}"
                 )
                 self.flush()
             case Noted():
@@ -68,7 +69,7 @@ class Journal:
         self._stage = "end"
         self._bytes = 0
         if self._cut:
-            self.say(f"{self._cut} lines were cut", level="warning")
+            self.say(f"{plural(self._cut, 'line')} cut", level="warning")
         self.say(text, level=level)
         self.flush()
 

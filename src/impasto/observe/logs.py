@@ -20,6 +20,7 @@ from impasto.keys import from_json, to_json
 from impasto.observe.redact import redact
 from impasto.records import Done, Failed
 from impasto.stores import Entry, Store
+from impasto.wording import plural
 
 _ATTEMPT_BYTES = 256 * 1024
 _RUN_BYTES = 64 << 20
@@ -127,7 +128,9 @@ def _ending(outcome: Done | Failed, base: Line) -> list[Line]:
     )
     return [
         *(replace(base, text=redact(note), level="warning") for note in outcome.notes),
-        replace(base, text=f"{outcome.frames} frames in {outcome.wall_s:.2f} s", timing=timing),
+        replace(
+            base, text=f"{plural(outcome.frames, 'frame')} in {outcome.wall_s:.2f} s", timing=timing
+        ),
     ]
 
 
@@ -146,7 +149,7 @@ def _join(lines: Sequence[Line], room: int, notice: Line) -> bytes:
         last -= 1
         left -= len(encoded[last])
     cut = encoded[first:last]
-    said = replace(notice, text=f"{len(cut)} lines, {sum(map(len, cut))} bytes, were cut here")
+    said = replace(notice, text=f"{plural(len(cut), 'line')} cut here, {sum(map(len, cut))} bytes")
     return b"".join([*encoded[:first], encode(said), *encoded[last:]])
 
 
@@ -154,7 +157,7 @@ def encode(line: Line) -> bytes:
     """A line as it is stored, with its end."""
     more = len(line.text) - _TEXT_CHARACTERS
     if more > 0:
-        text = f"{line.text[:_TEXT_CHARACTERS]} ({more} characters were cut)"
+        text = f"{line.text[:_TEXT_CHARACTERS]} ({plural(more, 'character')} cut)"
         line = replace(line, text=text)
     # A file name's undecodable bytes are surrogates, which no JSON can hold.
     text = line.text.encode("utf-8", "backslashreplace").decode()
@@ -203,6 +206,15 @@ def read(
             page += found
             after = f"{place[0]}/{place[1]}/{first + len(found)}"
     return page, after
+
+
+def last(store: Store, run_id: str) -> Line | None:
+    """The last line that the run's driver, or its process in a service, has written."""
+    for entry in reversed(_parts(store, run_id)):
+        part = _lines(store, entry.key)
+        if part and not part[-1].worker:
+            return part[-1]
+    return None
 
 
 def lines(store: Store, run_id: str) -> Iterator[Line]:

@@ -120,10 +120,21 @@ class Carrier:
         lines = [replace(base, text=text, printed=True) for text in printed]
         lines.append(replace(base, text=redact(made.error), level="error"))
         key = f"{logs.folder(place)}/job-{handed.run_id}-{handed.generation}-{number}.jsonl"
+        system = self._service.system
         try:
-            self._service.system.put(key, b"".join(map(logs.encode, lines)))
+            system.put(key, b"".join(map(logs.encode, lines)))
+            if run.plan_id is None:  # with a plan the run itself has kept it
+                system.put(f"runs/{place}/request.json", to_json(self._request(run)))
         except ImpastoError as error:  # the attempt's outcome counts for more than its log
             log.warning("run %s: its log is lost: %s", handed.run_id, error)
+
+    def _request(self, run: ServiceRun) -> dict[str, Any]:
+        """What was asked for, as a run keeps it."""
+        media = self._service.media.url.rstrip("/")
+        asked = {"model": run.model} if run.style is None else {"style": run.style}
+        target = run.target and f"{media}/{run.target}"
+        source = f"{media}/{run.source}"
+        return {"source": source, "target": target, **asked, "options": run.options}
 
     def settle(self, handed: Handed, ended: Ended) -> None:
         """Write down how a run ended, for good, and remove what nobody needs any more."""

@@ -221,8 +221,8 @@ def sqlite_url(path: Path) -> str:
 
 
 def sqlite_path(url: str) -> Path:
-    """The file that a URL of SQLite names."""
-    return Path(unquote(urlsplit(url).path.removeprefix("/"))).expanduser()
+    """The file that a URL of SQLite names, as a whole path."""
+    return Path(unquote(urlsplit(url).path.removeprefix("/"))).expanduser().absolute()
 
 
 def _engine(url: str) -> sa.Engine:

@@ -34,10 +34,10 @@ _ALLOWED = {
     "greater_than": "above {gt}",
     "greater_than_equal": "at least {ge}",
     "less_than_equal": "at most {le}",
-    "string_too_short": "at least {min_length} characters long",
-    "string_too_long": "at most {max_length} characters long",
-    "too_short": "of at least {min_length} entries",
-    "too_long": "of at most {max_length} entries",
+    "string_too_short": "of length {min_length} or more",
+    "string_too_long": "of length {max_length} or less",
+    "too_short": "of length {min_length} or more",
+    "too_long": "of length {max_length} or less",
 }
 """Kinds of pydantic's errors, and what would be right, with what their context says."""
 

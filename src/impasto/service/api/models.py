@@ -181,7 +181,9 @@ class RunBrief(BaseModel):
     progress: Progress
     attempts: int
     error: str | None = Field(description="One line, where something went wrong.")
-    cancelling: bool
+    cancelling: bool = Field(
+        description="Whether somebody has cancelled it and it has not stopped yet."
+    )
 
     @classmethod
     def of(cls, run: ServiceRun) -> "RunBrief":
