@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import re
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -28,7 +30,7 @@ from impasto.records import Chunk, Done, Event, Failed, Plan, Settings, Task
 from impasto.request import Options
 from impasto.rights import limited
 from impasto.run import score
-from impasto.stores import Store, grants, narrow, open_store
+from impasto.stores import Store, aws, backends, grants, narrow, open_store
 from impasto.stores.aws import policy
 from impasto.worker import model_key, score_chunk
 from media_table import AudioTrack
@@ -332,6 +334,23 @@ def test_a_store_that_refuses_to_give_rights_ends_the_run_in_its_own_words(
     assert not alive(crew())
 
 
+def test_signing_for_many_chunks_opens_each_container_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[str] = []
+
+    def count(container: str, access: Access, url: str) -> Any:
+        opened.append(container)
+        return backends.azure_backend(container, access, url)
+
+    monkeypatch.setattr(grants, "azure_backend", count)
+    key = base64.b64encode(bytes(64)).decode()
+    places = [Access(url=f"az://{name}", account=name, key=key) for name in ("one", "two")]
+    for number in range(10):
+        narrow(places, reads=["az://one/a", "az://two/b"], writes=[f"az://two/{number}"])
+    assert sorted(opened) == ["one", "two"]
+
+
 def test_who_has_a_signature_only_hands_that_on(cloud: Cloud, blobs: servers.Azurite) -> None:
     name = cloud.system.url.removeprefix("az://")
     signed = replace(cloud.system, key=None, sas=blobs.sas("system", name))
@@ -409,6 +428,25 @@ def test_a_role_is_taken_on_for_a_runs_objects(buckets: servers.S3) -> None:
     worker = open_store(store.url, [narrowed])
     assert worker.get("runs/a/plan.json") == b"1"
     worker.put("runs/a/segments/0.mkv", b"2")
+
+
+def test_two_places_with_roles_are_asked_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def give(access: Access, session_policy: str) -> Access:
+        asked.append(f"{access.url} {'Put' in session_policy}")
+        return replace(access, role=None, token=str(len(asked)))
+
+    monkeypatch.setattr(aws, "_assume", give)
+    monkeypatch.setattr(aws, "_assumed", {})
+    places = [Access(url=f"s3://{name}", role="arn", key_id="a", key="b") for name in "mn"]
+    for number in range(10):
+        given = narrow(places, reads=["s3://m/film.mp4"], writes=[f"s3://n/run/{number}.mkv"])
+        assert [access.token for access in given] == ["1", "2"]
+    monkeypatch.setattr(aws, "_now", lambda: time.monotonic() + 1801)
+    narrow(places[:1], reads=["s3://m/film.mp4"], writes=[])
+    assert asked == ["s3://m False", "s3://n True", "s3://m False"]
+    assert len(aws._assumed) == 1  # what is old is not kept
 
 
 def test_a_role_that_is_refused_is_named_in_one_line(buckets: servers.S3) -> None:

@@ -1,7 +1,6 @@
 """Profiles of the AWS tools, and roles for workers, through boto3."""
 
 import json
-import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -43,12 +42,12 @@ def assume(access: Access, reads: Sequence[str], writes: Sequence[str]) -> Acces
     folders = sorted({url.rpartition("/")[0] for url in writes})
     singly = sorted(url for url in reads if url.rpartition("/")[0] not in folders)
     wanted = (access, (*singly, *(f"{folder}/*" for folder in folders)), tuple(folders))
-    taken_at, narrowed = _assumed.get(wanted, (-math.inf, access))
-    if time.monotonic() - taken_at > _RENEW_S:
+    for old in [one for one, (taken_at, _) in _assumed.items() if _now() - taken_at > _RENEW_S]:
+        del _assumed[old]
+    if wanted not in _assumed:
         narrowed = _assume(access, policy(wanted[1], [f"{folder}/*" for folder in folders]))
-        _assumed.clear()  # of other runs, and what is old
-        _assumed[wanted] = (time.monotonic(), narrowed)
-    return narrowed
+        _assumed[wanted] = (_now(), narrowed)
+    return _assumed[wanted][1]
 
 
 def policy(reads: Iterable[str], writes: Iterable[str]) -> str:
@@ -66,6 +65,7 @@ def policy(reads: Iterable[str], writes: Iterable[str]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": kept})
 
 
+_now = time.monotonic
 _RENEW_S = 1800.0
 _assumed: dict[Any, tuple[float, Access]] = {}
 

@@ -15,7 +15,7 @@ what it has.
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from itertools import groupby
+from functools import lru_cache
 from typing import Literal
 
 import obstore
@@ -59,33 +59,43 @@ def narrow(
         Unavailable: the account does not let these credentials make others.
         RunFailed: it does not answer.
     """
-    reads, writes = list(reads), list(writes)
+    read, written = _by_access(reads, access), _by_access(writes, access)
     narrowed = []
-    for one in access:
-        read = [url for url in reads if find_access(url, access) is one]
-        written = [url for url in writes if find_access(url, access) is one]
+    for place, one in enumerate(access):
         if not can_narrow(one):
             narrowed.append(one)
         elif scheme_of(one.url) == "az":
-            signed = [*_sign(one, "GET", read), *_sign(one, "PUT", written)]
+            signed = [*_sign(one, "GET", read[place]), *_sign(one, "PUT", written[place])]
             narrowed.append(replace(one, key=None, token=None, grants=tuple(signed)))
         else:
             from impasto.stores.aws import assume
 
-            narrowed.append(assume(one, read, written))
+            narrowed.append(assume(one, read[place], written[place]))
     return tuple(narrowed)
+
+
+def _by_access(urls: Iterable[str], access: Sequence[Access]) -> list[list[str]]:
+    """Which of these URLs each access opens."""
+    opened: list[list[str]] = [[] for _ in access]
+    for url in urls:
+        if (found := find_access(url, access)) is not None:
+            opened[access.index(found)].append(url)
+    return opened
 
 
 def _sign(
     access: Access, method: Literal["GET", "PUT"], urls: Sequence[str]
 ) -> Generator[tuple[str, str]]:
     """Yield each URL with a signature for that method."""
-    for container, group in groupby(sorted(urls), key=lambda url: split(url)[1]):
-        objects = list(group)
-        backend, _ = azure_backend(container, access, f"az://{container}")
-        assert isinstance(backend, AzureStore)
+    objects: dict[str, list[tuple[str, str]]] = {}
+    for url in urls:
+        _, container, key = split(url)
+        objects.setdefault(container, []).append((url, key))
+    for container, named in objects.items():
         try:
-            signed = obstore.sign(backend, method, [split(url)[2] for url in objects], _LIFETIME)
+            signed = obstore.sign(
+                _signer(container, access), method, [key for _, key in named], _LIFETIME
+            )
         except BaseError as error:
             told = f"az://{container} gives no signatures for workers ({plain_answer(str(error))})"
             if may_pass(str(error)):
@@ -93,4 +103,13 @@ def _sign(
             raise Unavailable(
                 f"{told}; an identity needs the role Storage Blob Delegator"
             ) from None
-        yield from zip(objects, (url.partition("?")[2] for url in signed), strict=True)
+        for (url, _), by_it in zip(named, signed, strict=True):
+            yield url, by_it.partition("?")[2]
+
+
+@lru_cache(maxsize=16)
+def _signer(container: str, access: Access) -> AzureStore:
+    """What signs for a container: to open one takes longer than to sign a thousand times."""
+    backend, _ = azure_backend(container, access, f"az://{container}")
+    assert isinstance(backend, AzureStore)
+    return backend

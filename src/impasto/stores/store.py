@@ -308,14 +308,14 @@ class Store:
                 ) from None
             raise FileNotFoundError(f"there is no {key!r} in {self.url}") from None
         except (BaseError, OSError, ValueError) as error:
-            if verb != "write" and self._nowhere(error):
+            if verb != "write" and self._nowhere(key, error):
                 raise FileNotFoundError(f"there is no {key!r} in {self.url}") from None
             raise self._plain(verb, key, error) from None  # the original may show a secret
 
-    def _nowhere(self, error: Exception) -> bool:
+    def _nowhere(self, key: str, error: Exception) -> bool:
         """Whether a disk says that it could hold nothing there: below a file, or by that name."""
         line = str(error).partition("\n")[0]
-        return isinstance(self._backend, LocalStore) and line.endswith(_NOWHERE)
+        return isinstance(self._at(key), LocalStore) and line.endswith(_NOWHERE)
 
     def _no_container(self) -> str:
         return f"{self.url} has no such container or bucket; make it first, or see its account"
