@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -359,6 +360,22 @@ def test_a_store_that_does_not_answer_has_the_event_sent_again(
         assert "Retry-After" in answer.headers
     monkeypatch.undo()
     assert len(post.send([blob()]).json()["runs"]) == 1
+
+
+def test_an_event_about_a_trigger_file_comes_again_until_what_that_names_is_whole(
+    post: Post,
+) -> None:
+    post.made.clock.now = time.time()
+    half = b"\x00\x00\x00\x18ftypisom" + bytes(12) + b"\x00\x10\x00\x00mdat" + TS
+    post.media.put("archive/a.mp4", half)
+    post.media.put("in/trigger.txt", b"archive/a.mp4")
+    event = blob("in/trigger.txt")
+    answer = post.send([event])
+    assert answer.status_code == 503
+    assert not post.sources()
+    post.media.put("archive/a.mp4", TS)
+    assert len(post.send([event]).json()["runs"]) == 1
+    assert post.sources() == ["archive/a.mp4"]
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])

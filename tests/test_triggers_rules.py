@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from impasto.service.triggers import names
 from impasto.service.triggers.rules import Rule, match, read_rules, read_sidecar, target_for
 from impasto.service.triggers.schedule import Schedule, read_schedules
 from impasto.service.triggers.trigger_file import Trigger, is_trigger_file, read_trigger
-from trigger_site import IN, Site, settings
+from trigger_site import IN, TS, Site, settings
 
 UDNIE = {"style": "udnie"}
 
@@ -352,6 +352,72 @@ def test_a_trigger_file_and_the_watch_give_one_run(site: Site) -> None:
     site.put("in/trigger.txt", data=b"in/a.ts")
     site.settle(site.triggers(), 6)
     assert site.only_run().source == "in/a.ts"
+
+
+def test_what_a_trigger_file_names_is_waited_for_until_it_is_whole(
+    site: Site, media: Callable[[str], Path]
+) -> None:
+    whole = media("cfr_24").read_bytes()
+    triggers = site.triggers()
+    site.put("archive/a.mp4", data=whole[: len(whole) // 2])
+    site.put("archive/b.ts.part")
+    site.put("archive/empty.ts", data=b"")
+    for number, named in enumerate(("a.mp4", "b.ts.part", "empty.ts"), 1):
+        site.put(f"in/trigger{number}.txt", data=f"archive/{named}".encode())
+    site.settle(triggers, 10)
+    assert not site.all_runs()
+    site.put("archive/a.mp4", data=whole)
+    site.put("archive/empty.ts")
+    site.settle(triggers, 2)
+    assert site.sources() == ["archive/a.mp4", "archive/empty.ts"]
+    site.settle(site.triggers(), 4)
+    assert len(site.all_runs()) == 2
+    assert all(run.state == "queued" for run in site.all_runs())
+
+
+def test_a_video_that_grows_while_a_trigger_file_names_it_becomes_one_run_at_last(
+    site: Site,
+) -> None:
+    triggers = site.triggers()
+    site.put("in/trigger.txt", data=b"archive/a.ts")
+    for size in range(1, 6):
+        site.put("archive/a.ts", data=TS * size)
+        site.settle(triggers, 1)
+    assert not site.all_runs()
+    site.settle(triggers, 4)
+    assert site.only_run().source == "archive/a.ts"
+
+
+def test_a_folder_that_is_still_uploaded_is_waited_for(site: Site) -> None:
+    triggers = site.triggers()
+    site.put("in/trigger.txt", data=b"shots/harbour")
+    site.put("shots/harbour/.hidden")
+    site.put("shots/harbour/0001.png.part")
+    site.settle(triggers, 4)
+    assert not site.all_runs(), "and it is not refused for holding no pictures"
+    site.media.delete("shots/harbour/0001.png.part")
+    for number in range(1, 6):
+        site.put(f"shots/harbour/{number:04}.png")
+        site.settle(triggers, 1)
+    site.put("shots/harbour/0006.png", data=b"")
+    site.settle(triggers, 4)
+    assert not site.all_runs()
+    site.put("shots/harbour/0006.png")
+    site.settle(triggers, 4)
+    assert (site.only_run().source, site.only_run().state) == ("shots/harbour", "queued")
+
+
+def test_a_damaged_video_that_a_trigger_file_names_becomes_a_run_after_all(
+    site: Site, media: Callable[[str], Path]
+) -> None:
+    triggers = site.triggers()
+    site.put("archive/a.mp4", data=media("cfr_24").read_bytes()[:-100])
+    site.put("in/trigger.txt", data=b"archive/a.mp4")
+    site.settle(triggers, 4)
+    assert not site.all_runs()
+    site.now += 3600
+    site.settle(triggers)
+    assert site.only_run().source == "archive/a.mp4"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
     settings      the tables of the configuration
     names         which keys can be videos that somebody put there
     whole         whether a file's own structure says that a part is missing
+    settling      when an object is taken, and when it is looked at again
     arrivals      an object's version → one run, whoever notices it first
     watch         scan after scan of a prefix
     trigger_file  trigger*.txt

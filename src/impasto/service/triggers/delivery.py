@@ -3,10 +3,11 @@
 import logging
 from dataclasses import dataclass
 
-from impasto.errors import RequestError
+from impasto.errors import RequestError, RunFailed
 from impasto.service.triggers.arrivals import Admitted, Arrivals, look_up, version_of
 from impasto.service.triggers.events import Arrival, Other
 from impasto.service.triggers.names import SIDECAR, below, check_key, is_unfinished, suffix
+from impasto.service.triggers.settling import Named, Patience, is_complete
 from impasto.service.triggers.trigger_file import is_trigger_file, pull
 from impasto.stores import Entry
 
@@ -63,7 +64,10 @@ def _deliver(arrivals: Arrivals, event: Arrival, account: str) -> Delivered:
 
 def _take(arrivals: Arrivals, entry: Entry, place: str) -> Delivered:
     if is_trigger_file(entry.key):
-        return _said(pull(arrivals, entry), place)
+        admitted = pull(arrivals, entry, lambda named: _is_ready(arrivals, named))
+        if admitted is None:
+            raise RunFailed(f"what {place} names is not whole yet; send the event again later")
+        return _said(admitted, place)
     if suffix(entry.key) == SIDECAR:
         for key in arrivals.reconsider(entry):
             _take(arrivals, look_up(arrivals.media, key), repr(key))
@@ -72,6 +76,12 @@ def _take(arrivals: Arrivals, entry: Entry, place: str) -> Delivered:
     if rule is None:
         return Delivered(ignored=f"no rule is about {place}")
     return _said(arrivals.admit(entry, rule, origin="event"), place)
+
+
+def _is_ready(arrivals: Arrivals, named: Named) -> bool:
+    """Whether what a trigger file names can be taken; what stays damaged is, as by a watch."""
+    age_s = arrivals.clock() - named.entry.modified.timestamp()
+    return is_complete(arrivals.media, named) or age_s >= Patience().unfinished_s
 
 
 def _said(admitted: Admitted, place: str) -> Delivered:

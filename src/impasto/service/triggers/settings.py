@@ -21,7 +21,7 @@ from impasto.service.settings import ServeSettings
 from impasto.service.triggers.names import check_prefix
 from impasto.service.triggers.rules import Rule, read_rule, read_rules
 from impasto.service.triggers.schedule import Schedule, read_schedules
-from impasto.service.triggers.watch import Patience
+from impasto.service.triggers.settling import Patience
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

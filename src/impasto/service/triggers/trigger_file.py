@@ -7,8 +7,8 @@ rate = 24                # of the frames, per second
 import logging
 import os
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from impasto.errors import RequestError, SourceRefused
@@ -17,6 +17,7 @@ from impasto.keys import digest
 from impasto.service.triggers.arrivals import Admitted, Arrivals, look_up
 from impasto.service.triggers.names import below, check_key, last_part
 from impasto.service.triggers.rules import Rule
+from impasto.service.triggers.settling import Named, named_folder
 from impasto.service.words import in_api_words
 from impasto.stores import Entry, Store, StoredFile
 
@@ -88,8 +89,16 @@ def _rate(lines: list[str]) -> str | None:
     return rate
 
 
-def pull(arrivals: Arrivals, entry: Entry) -> Admitted:
+def pull(arrivals: Arrivals, entry: Entry, is_ready: Callable[[Named], bool]) -> Admitted | None:
     """Do what the trigger file at `entry` asks for, once for each version of it.
+
+    Args:
+        arrivals: makes the run.
+        entry: the trigger file.
+        is_ready: whether what it names can be taken, and is not being uploaded still.
+
+    Returns:
+        None where that is not ready: the trigger file is to be pulled again.
 
     Raises:
         FileNotFoundError: the file is gone.
@@ -105,26 +114,27 @@ def pull(arrivals: Arrivals, entry: Entry) -> Admitted:
     except RequestError as error:
         return _refuse(arrivals, entry, rule, in_api_words(error))
     try:
-        video, is_folder = _look_for(arrivals, trigger)
+        named = _look_for(arrivals, trigger)
+        rule = arrivals.rule_for(trigger.key, folder=named.folder) or rule
+        if rule is None:
+            return _refuse(arrivals, entry, None, f"no rule is about {trigger.key!r}")
+        if not is_ready(named):
+            return None
+        source = _version_of_folder(named, trigger, media) if named.folder else named.entry
     except SourceRefused as error:  # any other is the store's, and later it may do
         return _refuse(arrivals, entry, rule, in_api_words(error))
-    rule = arrivals.rule_for(trigger.key, folder=is_folder) or rule
-    if rule is None:
-        return _refuse(arrivals, entry, None, f"no rule is about {trigger.key!r}")
     admitted = arrivals.admit(
-        video, rule, origin="trigger_file", folder=is_folder, rate=trigger.rate
+        source, rule, origin="trigger_file", folder=named.folder, rate=trigger.rate
     )
     arrivals.remember([entry], "trigger_file", run_id=admitted.run_id)
     return admitted
 
 
-def _look_for(arrivals: Arrivals, trigger: Trigger) -> tuple[Entry, bool]:
-    """What a trigger file names, and whether that is a folder.
-
-    The version of a folder is that of its pictures' names and versions, and of the trigger's rate.
+def _look_for(arrivals: Arrivals, trigger: Trigger) -> Named:
+    """What a trigger file names.
 
     Raises:
-        SourceRefused: nothing is there, a folder that can't be taken, or a rate for a video.
+        SourceRefused: nothing is there, or a rate for a video.
         RunFailed, RequestError: the store does not answer.
     """
     media, key = arrivals.media, trigger.key
@@ -133,15 +143,24 @@ def _look_for(arrivals: Arrivals, trigger: Trigger) -> tuple[Entry, bool]:
     except FileNotFoundError:
         video = None
     if (video is None or not video.bytes) and _is_folder(media, key):
-        folder = list_folder(StoredFile(media, key))
-        version = digest([folder.version, trigger.rate])[:32]
-        now = datetime.fromtimestamp(arrivals.clock(), UTC)
-        return Entry(key, folder.bytes, now, version), True
+        return named_folder(media, key, arrivals.clock())
     if video is None:
         raise SourceRefused(f"{key!r}, which the trigger file names, is not there")
     if trigger.rate is not None:
         raise SourceRefused(f"the trigger file sets a rate, and {key!r} is a video with its own")
-    return video, False
+    return Named(video)
+
+
+def _version_of_folder(named: Named, trigger: Trigger, media: Store) -> Entry:
+    """The version of a folder: that of its pictures' names and versions, and of the rate.
+
+    Raises:
+        SourceRefused: it can't be taken.
+        RunFailed, RequestError: the store does not answer.
+    """
+    folder = list_folder(StoredFile(media, trigger.key))
+    version = digest([folder.version, trigger.rate])[:32]
+    return replace(named.entry, bytes=folder.bytes, etag=version)
 
 
 def _is_folder(media: Store, key: str) -> bool:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from impasto.errors import ImpastoError, LimitExceeded, RunFailed
+from impasto.errors import ImpastoError, LimitExceeded
 from impasto.service.records import Origin
-from impasto.service.triggers.arrivals import Arrivals, content_of, look_up
+from impasto.service.triggers.arrivals import Admitted, Arrivals, content_of, look_up
 from impasto.service.triggers.names import SIDECAR, STYLE_FOLDER, below, is_unfinished, suffix
 from impasto.service.triggers.rules import Rule
+from impasto.service.triggers.settling import Named, Patience, Waiting
 from impasto.service.triggers.trigger_file import is_trigger_file, pull
-from impasto.service.triggers.whole import is_whole
 from impasto.stores import Entry
 
 log = logging.getLogger("impasto.service.triggers")
@@ -28,15 +28,6 @@ _MOST_FAULTS = 5
 """In one scan, before it counts as the store's or the database's own."""
 _MOST_WAITING = 10_000
 """Objects that may settle at a time, which bounds memory; the others are looked at later."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long an object is left alone before it is taken."""
-
-    settle_s: float = 5.0
-    unfinished_s: float = 3600.0
-    """For one whose own structure says that a part is missing; after that its run may fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +40,6 @@ class Scan:
     runs: tuple[str, ...]
     """Ids of the runs that it made."""
     seconds: float
-
-
-@dataclass(slots=True)
-class _Waiting:
-    entry: Entry
-    since: float
-    """When this version was first seen."""
 
 
 class Watch:
@@ -88,7 +72,7 @@ class Watch:
         self._stopping = stopping
         self._quiet: set[int] = set()
         """Hashes of versions that need no look: 100,000 of them take a few megabytes."""
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, Waiting] = {}
         self._again: set[str] = set()
         """Keys that were refused, and whose sidecar has changed since."""
 
@@ -135,7 +119,7 @@ class Watch:
                 del self._waiting[key]
                 continue
             if content_of(entry) != content_of(waiting.entry):
-                self._waiting[key] = _Waiting(entry, now)
+                self._waiting[key] = Waiting(entry, now)
         runs = self._take(now)
         return Scan(len(looked_up), len(self._waiting), tuple(runs), time.perf_counter() - began)
 
@@ -166,7 +150,7 @@ class Watch:
             if before is not None and content_of(before.entry) == content:
                 before.entry = entry
             elif now is not None and (before or len(self._waiting) < _MOST_WAITING):
-                self._waiting[entry.key] = _Waiting(entry, now)
+                self._waiting[entry.key] = Waiting(entry, now)
 
     def _is_nothing(self, entry: Entry) -> bool:
         """Whether this version of an object can't mean anything to us."""
@@ -179,29 +163,26 @@ class Watch:
 
     def _take(self, now: float) -> list[str]:
         """Make runs of what has settled; sidecars go before the videos that they stand beside."""
-        patience, settled = self._patience, list[Entry]()
-        for waiting in self._waiting.values():
-            age_s = now - waiting.since
-            if age_s <= 0 or age_s < patience.settle_s:
-                continue
-            if age_s >= patience.unfinished_s or self._is_whole(waiting.entry):
-                settled.append(waiting.entry)
+        media, patience = self._arrivals.media, self._patience
+        settled = [w for w in self._waiting.values() if w.is_ready(media, now, patience)]
         made: list[str] = []
         sated: set[str] = set()
         faults = 0
-        for entry in sorted(settled, key=lambda entry: suffix(entry.key) != SIDECAR):
+        for waiting in sorted(settled, key=lambda w: suffix(w.entry.key) != SIDECAR):
+            entry = waiting.entry
             rule = self._rule_for(entry.key)
             user = rule.user if rule is not None else ""
             if self._stopping() or user in sated:
                 continue
             try:
-                made += self._deal(entry, rule)
+                dealt, run_ids = self._deal(waiting, rule, now)
             except LimitExceeded as error:  # the other users' videos needn't wait for that
-                log.warning("no more runs for %s now: %s", user, error)
-                sated.add(user)
+                log.warning("no more runs for %s now: %s", user or repr(entry.key), error)
+                if rule is not None:  # whose video a trigger file names it alone says
+                    sated.add(user)
                 continue
             except FileNotFoundError:  # gone since it was listed
-                pass
+                dealt, run_ids = True, ()
             except Exception as error:  # one object that nobody can read must not stop all
                 faults += 1
                 if faults >= _MOST_FAULTS:
@@ -209,29 +190,33 @@ class Watch:
                 surprise = not isinstance(error, ImpastoError)
                 log.warning("%r is tried later: %s", entry.key, error, exc_info=surprise)
                 continue
-            self._waiting.pop(entry.key, None)
+            made += run_ids
+            if dealt:
+                self._waiting.pop(entry.key, None)
         return made
 
-    def _deal(self, entry: Entry, rule: Rule | None) -> Iterable[str]:
-        arrivals = self._arrivals
+    def _deal(self, waiting: Waiting, rule: Rule | None, now: float) -> tuple[bool, Iterable[str]]:
+        """Return whether it is dealt with, and the run that this has made."""
+        arrivals, entry = self._arrivals, waiting.entry
+        admitted: Admitted | None
         if suffix(entry.key) == SIDECAR:
             self._again |= arrivals.reconsider(entry)
-            return ()
+            return True, ()
         if is_trigger_file(entry.key):
-            admitted = pull(arrivals, entry)
+            admitted = pull(arrivals, entry, lambda named: self._is_ready(waiting, named, now))
         else:
             assert rule is not None
             admitted = arrivals.admit(entry, rule, origin=self._origin)
-        return [admitted.run_id] if admitted.run_id is not None and admitted.new else ()
+        if admitted is None or admitted.run_id is None or not admitted.new:
+            return admitted is not None, ()
+        return True, (admitted.run_id,)
 
-    def _is_whole(self, entry: Entry) -> bool:
-        def read(start: int, stop: int) -> bytes:
-            return self._arrivals.media.get_range(entry.key, start, stop, etag=entry.etag)
-
-        try:
-            return is_whole(read, entry.bytes)
-        except (FileNotFoundError, RunFailed):  # it changed, or its store is troubled: later
-            return False
+    def _is_ready(self, trigger: Waiting, named: Named, now: float) -> bool:
+        """Whether what a trigger file names can be taken; it is waited for as if it had come."""
+        before = trigger.named
+        if before is None or content_of(before.entry) != content_of(named.entry):
+            before = trigger.named = Waiting(named.entry, now, folder=named.folder)
+        return before.is_ready(self._arrivals.media, now, self._patience)
 
 
 def _batches(entries: Iterable[Entry]) -> Generator[list[Entry]]:
