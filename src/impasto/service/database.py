@@ -32,6 +32,10 @@ Identity = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 _BUSY_TIMEOUT_S = 30.0
 _THREADS = 40
 """That the web server answers in, each with a connection: to open one costs more than to use it."""
+_PRAGMAS = (
+    "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON",
+    "cache_size = -512",  # KiB of each connection; the system keeps the file in memory anyway
+)  # fmt: skip
 _LOCK = 0x1A9A570  # of the advisory locks that PostgreSQL knows, ours
 
 
@@ -251,7 +255,7 @@ def _sqlite(url: str) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, for it says which kind
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")
