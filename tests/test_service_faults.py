@@ -14,7 +14,12 @@ import numpy as np
 import psutil
 import pytest
 
+from impasto.cli import main
+from impasto.errors import RequestError
 from impasto.run import score
+from impasto.service.database import Database
+from impasto.service.retention import clean_database
+from impasto.stores import open_store
 from painting import settings_in
 from postgres import postgres, postgres_server
 from served import PLAIN, Served, wait_for
@@ -191,6 +196,30 @@ def test_two_services_on_one_sqlite_file_are_refused(service: Served) -> None:
         second.start()
     second.kill()
     assert service.ask("GET", "/health").status_code == 200
+
+
+def test_a_media_folder_that_is_not_there_is_refused_and_not_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for media in ("no pe", (tmp_path / "no pe").as_uri()):
+        assert main(["serve", "--media", media, "--system", "system", "--port", "0"]) == 2
+        assert capsys.readouterr().err == (
+            f"impasto: there is no folder '{tmp_path}/no pe' for the media store; make it first: "
+            f"mkdir -p '{tmp_path}/no pe'\n"
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_database_that_can_not_be_made_is_told_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(RequestError, match=f"can't make the database '{tmp_path}/file/x.db'"):
+        Database("sqlite:///file/x.db")
+    with pytest.raises(RequestError, match=f"there is no database '{tmp_path}/x.db'"):
+        clean_database("sqlite:///x.db", open_store("system"), ended_before=0, dry_run=True)
 
 
 def test_with_no_run_no_process_is_held(tmp_path: Path) -> None:

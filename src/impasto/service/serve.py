@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import secrets
+import shlex
 import signal
 import socket
 import sys
@@ -30,6 +31,7 @@ from impasto.service.settings import ServeSettings
 from impasto.service.upkeep import Upkeep
 from impasto.service.workflow import Workflows
 from impasto.stores import open_store
+from impasto.stores.backends import local_path, scheme_of
 
 if TYPE_CHECKING:
     import uvicorn
@@ -65,6 +67,7 @@ def serve(
     Raises:
         RequestError: a wrong setting, a store or a port that can't be had.
     """
+    _refuse_missing(settings.media)
     told = _hear_signals()
     database = Database(settings.database or sqlite_url(_default_database()))
     with _alone(database) as alone, _listening(settings.host, settings.port) as port:
@@ -87,6 +90,21 @@ def serve(
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(0)
+
+
+def _refuse_missing(media: str) -> None:
+    """Raise RequestError for a media store that is a folder and is not there.
+
+    To make it would let a typing error serve an empty store, and watch where nothing ever comes.
+    """
+    if scheme_of(media) not in {"", "file"}:
+        return
+    folder = local_path(media).expanduser().absolute()
+    if not folder.is_dir():
+        raise RequestError(
+            f"there is no folder {str(folder)!r} for the media store; make it first: "
+            f"mkdir -p {shlex.quote(str(folder))}"
+        )
 
 
 def _hear_signals() -> socket.socket:
