@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from impasto.cli import main
 from impasto.keys import from_json
 from impasto.observe import logs
 from impasto.records import Settings
+from impasto.service import jobs as jobs_module
 from impasto.service.carrier import Carrier
 from impasto.service.database import Database, sqlite_url
 from impasto.service.job import Ending, Order, Setup, unpack
@@ -166,6 +169,56 @@ def test_a_warm_process_makes_the_next_run_and_goes_when_it_is_cold(
     assert parts.jobs.processes == 0
 
 
+def test_a_process_makes_runs_of_one_user_only(bench: Callable[..., Bench]) -> None:
+    parts = bench(keep_warm_s=3600.0)
+    parts.carry_out(parts.submit("good-1.mp4"))
+    (first,) = parts.jobs._warm
+    parts.carry_out(parts.submit("good-2.mp4", user="bob"))
+    (second,) = parts.jobs._warm
+    assert second is not first
+    assert not first.alive
+    parts.carry_out(parts.submit("good-3.mp4", user="bob"))
+    assert parts.jobs._warm == [second]
+
+
+def test_a_process_that_may_have_used_a_share_of_its_time_makes_no_other_run(
+    bench: Callable[..., Bench],
+) -> None:
+    parts = bench(keep_warm_s=3600.0, cpu_s=0)
+    assert parts.carry_out(parts.submit("good.mp4")).state == "succeeded"
+    assert parts.jobs.processes == 0
+
+
+def test_a_process_that_has_just_ended_is_not_looked_after_any_more(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = bench()
+    looked = threading.Event()
+    failed: list[ValueError] = []
+    trim = jobs_module._Process.trim
+
+    def late(process: Any) -> None:
+        looked.set()
+        time.sleep(0.5)  # the run ends meanwhile
+        try:
+            trim(process)
+        except ValueError as error:
+            failed.append(error)
+
+    monkeypatch.setattr(jobs_module._Process, "trim", late)
+    ticking = threading.Thread(target=parts.jobs.tick)
+
+    def hear(_: object) -> None:
+        if not looked.is_set():
+            ticking.start()
+            assert looked.wait(10)
+
+    order = Order("m", "s", "good.mp4", None, "n", None, {}, "inline", None, False)
+    assert parts.jobs.make("run", order, hear, user="ann").error == ""
+    ticking.join()
+    assert not failed
+
+
 def test_a_job_is_held_to_its_memory(bench: Callable[..., Bench], tmp_path: Path) -> None:
     parts = bench(COMMAND, memory_bytes=600 << 20)
     Served(tmp_path)  # for its film
@@ -188,9 +241,25 @@ def test_a_job_is_held_to_its_processor_time_files_and_file_size(tmp_path: Path)
     )
     limits = JobLimits(cpu_s=50, file_bytes=1 << 30, open_files=100, memory_bytes=4 << 30)
     jobs = Jobs(Setup(limits), command=(sys.executable, "-c", program))
-    made = jobs.make("run", Order("m", "s", "a", "b", None, None, {}, "inline", None, False), print)
-    held_to = [50, 1 << 30, 100, 4 << 30, 0]
-    assert json.loads(made.error) == [[limit, limit] for limit in held_to]
+    made = jobs.make("run", Order("m", "s", "a", "b", None, None, {}, "inline", None, False), print,
+                     user="ann")  # fmt: skip
+    held_to = [1 << 30, 100, 4 << 30, 0]
+    assert json.loads(made.error) == [[50, 55], *([limit, limit] for limit in held_to)]
+
+
+def test_a_run_that_uses_up_its_processor_time_is_told_so(bench: Callable[..., Bench]) -> None:
+    program = (
+        "import sys\n"
+        "from impasto.keys import from_json\n"
+        "from impasto.service.job import Setup, restrain\n"
+        "restrain(from_json(sys.stdin.buffer.readline(), Setup).limits)\n"
+        "sys.stdin.readline()\n"
+        "while True: pass\n"
+    )
+    parts = bench((sys.executable, "-c", program), cpu_s=1)
+    run = parts.carry_out(parts.submit("busy.mp4"))
+    assert run.state == "set_aside"
+    assert "more processor time than a run may" in (run.error or "")
 
 
 def test_a_link_out_of_the_media_store_is_refused(

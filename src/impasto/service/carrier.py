@@ -64,7 +64,7 @@ class Carrier:
             }
             self._queue.tell(handed, said.kind, said.data, **columns)
 
-        made = self._jobs.make(run.run_id, self._order(run), hear)
+        made = self._jobs.make(run.run_id, self._order(run), hear, user=run.user)
         if self._stopping.is_set():
             # This process ends now. The attempt must not end before it, in whatever way: it is
             # under way until the next process begins it again.

@@ -46,6 +46,8 @@ from impasto.train.paintings import is_painting, learn_painting
 
 _PROGRESS_EVERY_S = 1.0
 _MAX_LINE = 2000
+_LAST_CPU_S = 5
+"""Between the signal that says that the processor time is over, and the one that can't be heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,8 +328,9 @@ def restrain(limits: JobLimits) -> None:
     }
     for kind, limit in wanted.items():
         _, most = resource.getrlimit(kind)
-        bound = limit if most == resource.RLIM_INFINITY else min(limit, most)
-        resource.setrlimit(kind, (bound, bound))
+        hard = limit + _LAST_CPU_S if kind == resource.RLIMIT_CPU else limit
+        known = most != resource.RLIM_INFINITY
+        resource.setrlimit(kind, (min(limit, most), min(hard, most)) if known else (limit, hard))
 
 
 def main() -> None:

@@ -1,4 +1,8 @@
-"""The processes in which runs are made: started when there is a run, kept warm for the next one."""
+"""The processes in which runs are made: started when there is a run, kept warm for the next one.
+
+The next one of the same user: what a hostile file has made of a process, it has made of that
+user's alone.
+"""
 
 import contextlib
 import os
@@ -19,6 +23,8 @@ COMMAND = (sys.executable, "-P", "-m", "impasto.service.job")
 _ASKED_AGAIN_S, _KILLED_S = 5.0, 15.0
 """After being told to stop: the second signal does not wait for a chunk, and then comes SIGKILL."""
 _END_TIMEOUT_S = 5.0
+_USED_UP = 0.1
+"""Of the processor time of a run, after which a process gets no other: the kernel counts on."""
 _LOG_BYTES = 64 << 10
 """Of what a process has printed, the end is kept; what grows beyond `_MOST_LOG_BYTES` goes."""
 _MOST_LOG_BYTES = 16 << 20
@@ -66,18 +72,16 @@ class Jobs:
         self._warm: list[_Process] = []
         self._closed = False
 
-    def make(self, run_id: str, order: Order, hear: Callable[[Said], None]) -> Made:
+    def make(self, run_id: str, order: Order, hear: Callable[[Said], None], *, user: str) -> Made:
         """Make a run; return how it ended, however that was.
 
         Args:
             run_id: by which it can be stopped.
             order: what to make.
             hear: is told what happens, from this thread.
+            user: whose run it is.
         """
-        with self._lock:
-            process = self._warm.pop() if self._warm else None
-        if process is None or not process.alive:
-            process = _Process(self._command, self._setup)
+        process = self._process_for(user)
         with self._lock:
             self._busy[run_id] = process
             process.begun_at = time.monotonic()
@@ -92,13 +96,26 @@ class Jobs:
             with self._lock:
                 del self._busy[run_id]
         reusable = made.ending is not None and made.ending.kind in {"succeeded", "refused"}
-        if reusable and self._keep_warm_s and not made.stopped:
+        process.used_s += (time.monotonic() - process.begun_at) * (os.cpu_count() or 1)
+        fresh = process.used_s <= _USED_UP * self._setup.limits.cpu_s
+        if reusable and fresh and self._keep_warm_s and not made.stopped:
             process.rest()
             with self._lock:
                 self._warm.append(process)
         else:
             process.end()
         return made
+
+    def _process_for(self, user: str) -> "_Process":
+        """A warm process of that user's, or a new one in place of the one that waits longest."""
+        with self._lock:
+            place = next((n for n, one in enumerate(self._warm) if one.user == user), 0)
+            process = self._warm.pop(place) if self._warm else None
+        if process is not None and process.user == user and process.alive:
+            return process
+        if process is not None:
+            process.end()
+        return _Process(self._command, self._setup, user)
 
     @property
     def running(self) -> set[str]:
@@ -125,13 +142,12 @@ class Jobs:
         with self._lock:
             cold = [p for p in self._warm if now - p.begun_at >= self._keep_warm_s or not p.alive]
             self._warm = [process for process in self._warm if process not in cold]
-            busy = list(self._busy.values())
-        for process in busy:
-            if self._wall_s is not None and now - process.begun_at > self._wall_s:
-                process.overdue = True
-                process.stop()
-            process.insist(now)
-            process.trim()
+            for process in self._busy.values():  # under the lock none of them is being ended
+                if self._wall_s is not None and now - process.begun_at > self._wall_s:
+                    process.overdue = True
+                    process.stop()
+                process.insist(now)
+                process.trim()
         for process in cold:
             process.end()
 
@@ -159,8 +175,11 @@ class _Process:
 
     command: tuple[str, ...]
     setup: Setup
+    user: str
     begun_at: float = 0.0
     """When its run, or its rest, began."""
+    used_s: float = 0.0
+    """Processor time that its runs have used at most."""
     overdue: bool = False
     _told_at: list[float] = field(default_factory=list)
     _log: IO[bytes] = field(init=False)
