@@ -5,13 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import networks
 from impasto.errors import RunFailed
+from impasto.records import Settings
+from impasto.service.job import Ending, Order, Said, make
 from impasto.service.limits import Quota
+from impasto.service.queue import Queue
 from impasto.service.records import ServiceRun, Submission
 from impasto.service.triggers.names import is_unfinished
 from impasto.service.triggers.whole import is_whole
@@ -190,7 +195,10 @@ def test_our_own_outputs_start_nothing_wherever_they_lie(site: Site) -> None:
     beside = settings(
         watch=[{"prefix": "", "style": "starry_night", "target": "{stem}.{style}.{ext}"}]
     )
-    site.runs.submit(Submission(source="x.mov", style="udnie", user="ann"))  # beside its source
+    queue = Queue(site.runs, "p")
+    site.runs.submit(Submission(source="x.mov", style="udnie", user="ann"))
+    (handed,) = queue.take(1)
+    queue.tell(handed, "plan", {}, resolved_target="x.udnie.mov")
     site.runs.submit(Submission(source="y.ts", style="udnie", target="deep/y.ts", user="ann"))
     triggers = site.triggers(beside)
     site.put("in/a.ts")
@@ -198,6 +206,49 @@ def test_our_own_outputs_start_nothing_wherever_they_lie(site: Site) -> None:
     site.put("in/a.starry_night.ts", "x.udnie.mov", "deep/y.ts")
     site.settle(triggers)
     assert site.sources() == ["in/a.ts", "x.mov", "y.ts"]
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "target"),
+    [
+        ("in/B.MP4", {}, "in/B.net.mp4"),
+        ("in/c.mp4", {"start": "0.5", "end": "1"}, "in/c.net.0.5s-1s.mp4"),
+        ("in/d.mp4", {"start": "0.5"}, "in/d.net.0.5s-end.mp4"),
+    ],
+)
+def test_a_run_tells_where_its_target_goes_before_it_is_there(
+    site: Site,
+    tmp_path: Path,
+    media: Callable[[str], Path],
+    source: str,
+    options: dict[str, Any],
+    target: str,
+) -> None:
+    site.put("net.onnx", data=networks.painterly())
+    site.put(source, data=media("cfr_24").read_bytes())
+    options = {"precision": "f32", **options}
+    site.runs.submit(Submission(source=source, model="net.onnx", user="ann", options=options))
+    queue, arrivals = Queue(site.runs, "p"), site.triggers().arrivals
+    (handed,) = queue.take(1)
+
+    def hear(said: Said | Ending) -> None:
+        if isinstance(said, Said) and said.kind == "plan":
+            assert not arrivals.is_target(target)
+            assert not site.media.exists(target)
+            where = said.columns["resolved_target"]
+            queue.tell(handed, said.kind, said.data, resolved_target=where)
+            assert arrivals.is_target(target)
+
+    order = Order(
+        site.media.url, str(tmp_path / "system"), source, None, "net.onnx", None, options,
+        "inline", None, False,
+    )  # fmt: skip
+    core = Settings(user_styles=tmp_path / "styles", system_store=order.system)
+    ending = make(order, core, hear)
+    assert ending.report is not None, ending.error
+    assert ending.report["target"] == target
+    assert arrivals.is_target(target)
+    assert not arrivals.is_target(source)
 
 
 def test_a_name_like_one_of_ours_is_somebodys_when_no_run_makes_it(site: Site) -> None:

@@ -79,7 +79,7 @@ def paint_picture(
             ]
         with clock.stage("score"):
             chunk = Chunk(0, 0, 1, 0)
-            on_event(Planned(run_id, source, (chunk,), (), _ENGINE, 1, precision))
+            on_event(Planned(run_id, source, (chunk,), (), _ENGINE, 1, precision, str(target)))
             opened = open_scorer(scorer, model, width=width, height=height, precision=precision)
             painted = _paint(opened, picture, on_event)
         with clock.stage("stitch"):

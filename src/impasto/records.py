@@ -352,6 +352,8 @@ class Planned:
     engine: str
     workers: int
     precision: Precision
+    target: str = ""
+    """Path or URL; empty where the run is a service's, elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class Run:
         plan = self.plan
         self.log.hear(
             Planned(self.id, plan.source, plan.chunks, tuple(done), engine.name,
-                    engine.workers, plan.precision)
+                    engine.workers, plan.precision, str(self.resolved.target))
         )  # fmt: skip
 
     def _keep_log(self, failed: Failed) -> None:

@@ -19,7 +19,8 @@ from impasto.service.service import Service
 
 log = logging.getLogger(__name__)
 
-_TOLD = {"stage": str, "plan_id": str, "frames_total": int, "frames_done": int, "losses": int}
+_TOLD = {"stage": str, "plan_id": str, "resolved_target": str, "frames_total": int,
+         "frames_done": int, "losses": int}  # fmt: skip
 """What a run's process may change of its row: it has opened a stranger's file."""
 
 _STATES = {"refused": "failed", "failed": "set_aside"}

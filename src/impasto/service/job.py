@@ -116,7 +116,8 @@ def unpack(line: bytes) -> Said | Ending:
 class _Teller:
     """Tells the run's events as the service keeps them, and progress not too often."""
 
-    def __init__(self, tell: Callable[[Said], None]) -> None:
+    def __init__(self, order: Order, tell: Callable[[Said], None]) -> None:
+        self._order = order
         self._tell = tell
         self._done: dict[int, int] = {}
         self._begun: dict[int, int] = {}
@@ -152,7 +153,8 @@ class _Teller:
             {"plan_id": event.run_id, "frames": self._total, "chunks": len(chunks),
              "reused": len(event.reused), "engine": event.engine, "workers": event.workers,
              "precision": event.precision},
-            plan_id=event.run_id, frames_total=self._total, frames_done=self._frames(),
+            plan_id=event.run_id, resolved_target=_key_of(self._order, event.target),
+            frames_total=self._total, frames_done=self._frames(),
         )  # fmt: skip
 
     def _finish(self, event: Done) -> None:
@@ -179,7 +181,7 @@ class _Teller:
 def make(order: Order, settings: Settings, tell: Callable[[Said], None]) -> Ending:
     """Make the run that is ordered; every error becomes an ending."""
     try:
-        report = _make(order, settings, _Teller(tell).hear)
+        report = _make(order, settings, _Teller(order, tell).hear)
     except RequestError as error:
         # What a run needs around it may be there at the next attempt.
         kind = "failed" if isinstance(error, Unavailable) else "refused"
@@ -302,9 +304,12 @@ def place_of(media: str, path: str, *, new: bool = False) -> str:
 def _as_json(order: Order, report: Report) -> dict[str, Any]:
     """The report as a user sees it: its paths are those within the media store."""
     plain: dict[str, Any] = from_json(to_json(report), dict)
-    root = place_of(order.media, "")
-    target = plain["target"].removeprefix(root).lstrip("/")
-    return {**plain, "source": order.source, "target": target}
+    return {**plain, "source": order.source, "target": _key_of(order, plain["target"])}
+
+
+def _key_of(order: Order, target: str) -> str:
+    """The path within the media store of what lies at a path or URL."""
+    return target.removeprefix(place_of(order.media, "")).lstrip("/")
 
 
 def _line(error: BaseException, order: Order) -> str:

@@ -16,6 +16,7 @@ runs_table = sa.Table(
     sa.Column("style_name", sa.String),
     sa.Column("model", sa.String),
     sa.Column("target", sa.String),
+    sa.Column("resolved_target", sa.String),  # where it goes: known before anything is there
     sa.Column("options", sa.JSON, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("origin", sa.String, nullable=False),
@@ -41,6 +42,8 @@ runs_table = sa.Table(
     sa.Index("runs_waiting", "state", "owner", "user", "priority", "seq"),
     sa.Index("runs_owned", "owner"),
     sa.Index("runs_by_plan", "plan_id"),
+    sa.Index("runs_by_target", "target"),
+    sa.Index("runs_by_resolved_target", "resolved_target"),
     sa.Index("runs_by_end", "finished_at"),
     sa.Index("runs_by_user", "user", "seq"),
     sa.Index("runs_open", "user", "state"),

@@ -223,20 +223,16 @@ class Arrivals:
         return Admitted("refused", run_id, new=True)
 
     def is_target(self, key: str) -> bool:
-        """Whether a run has made the object at `key`, or is about to."""
-        stem, _, scorer = without_suffix(key).rpartition(".")
+        """Whether a run has made the object at `key`, or is about to.
+
+        A run tells where its target goes before it puts it there.
+        """
         runs, arrivals = runs_table.c, arrivals_table.c
         queries = [
             sa.select(runs.run_id).where(runs.target == key),
+            sa.select(runs.run_id).where(runs.resolved_target == key),
             sa.select(arrivals.key).where(arrivals.target == key),
         ]
-        if stem and "/" not in scorer:
-            # A run without a target puts it beside its source, as <stem>.<style>.<ext>.
-            sources = [stem, *(stem + kind for kind in VIDEOS)]
-            beside = runs.source.in_(sources) & runs.target.is_(None)
-            model = runs.model.endswith(f"{scorer}.onnx", autoescape=True)
-            made = beside & ((runs.style_name == scorer) | model)
-            queries.append(sa.select(runs.run_id).where(made))
         with self._database.read() as connection:
             return any(connection.execute(query.limit(1)).first() for query in queries)
 
