@@ -47,12 +47,15 @@ class Sizes:
     """How many times as long the clip for memory is."""
     overhead_s: float = 120.0
     """Of scoring on each engine."""
+    overhead_frames: int = 96
+    """That are drawn for that."""
     finish_frames: int = 14_400
     """Of the clip whose stitch and verify are timed: ten minutes at 24 frames per second."""
 
 
 QUICK = Sizes(width=128, height=72, frames=16, baseline_frames=4, rounds=1, seconds=0.2, longer=2,
-              turn_seconds=0.05, turns=2, finish_frames=32, overhead_s=0.5)  # fmt: skip
+              turn_seconds=0.05, turns=2, finish_frames=32, overhead_s=0.5,
+              overhead_frames=16)  # fmt: skip
 
 
 class Bench:

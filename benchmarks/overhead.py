@@ -24,11 +24,10 @@ WAYS = (("local", 1), ("local", 2), ("mpi", 2), ("ray", 2))
 LIMITS = {"local": 0.03, "mpi": 0.03, "ray": 0.05}
 """Of the overhead, for a run of two minutes."""
 _TWO_AGAINST_ONE = 0.95
-_BASE_FRAMES = 96
 
 
 def measure(folder: Path, *, seconds: float, rounds: int = 1, width: int = 640, height: int = 360,
-            style: str = "starry_night") -> dict[str, Any]:  # fmt: skip
+            frames: int = 96, style: str = "starry_night") -> dict[str, Any]:  # fmt: skip
     """Seconds of scoring on each engine beyond the workers' own, as a share of these.
 
     Args:
@@ -37,10 +36,11 @@ def measure(folder: Path, *, seconds: float, rounds: int = 1, width: int = 640, 
         rounds: of all engines in turn.
         width: of the clip, pixels.
         height: of the clip, pixels.
+        frames: that are drawn; the clip repeats them.
         style: that it is painted in.
     """
     base, clip = folder / "overhead-base.mp4", folder / "overhead.mp4"
-    clips.draw(base, frames=_BASE_FRAMES, width=width, height=height)
+    clips.draw(base, frames=frames, width=width, height=height)
     first = _paint(base, folder, style, "local", 1)
     clips.repeat(base, clip, max(1, round(seconds / first["work_s"])))
     ways = [way for way in WAYS if _there(*way)]

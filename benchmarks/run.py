@@ -66,7 +66,7 @@ def _measure(part: str, bench: measure.Bench, results: dict[str, Any]) -> Any:
     if part == "overhead":
         sizes = bench.sizes
         return overhead.measure(bench.folder, seconds=sizes.overhead_s, width=sizes.width,
-                                height=sizes.height)  # fmt: skip
+                                height=sizes.height, frames=sizes.overhead_frames)  # fmt: skip
     if part == "watching":
         import watching  # what a service needs is not installed everywhere
 
