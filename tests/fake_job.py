@@ -25,6 +25,10 @@ def make(source: str) -> None:
     if name == "unplanned":
         say("Ending", kind="refused", error="no video")
         return
+    if name == "early":
+        sys.stderr.write("boom in the probe\n")
+        sys.stderr.flush()
+        os.kill(os.getpid(), signal.SIGSEGV)
     say("Said", kind="plan", data={}, columns={"plan_id": f"plan-{source}", "frames_total": 10})
     say("Said", kind="chunk", data={}, columns={"frames_done": 10, "state": "succeeded"})
     if name in CRASH:

@@ -21,6 +21,7 @@ from impasto.cli import main
 from impasto.client import Server
 from impasto.config import load_token
 from impasto.errors import RequestError, RunFailed
+from impasto.observe.logs import Line, encode, now
 from impasto.service.limits import Quota
 from impasto.service.runs import change, record
 from impasto.surroundings import SECRETS
@@ -294,8 +295,9 @@ def test_logs_are_read_and_followed_from_there_and_steer_no_terminal(
     painter: Painter, made: Made, capsys: Captured
 ) -> None:
     assert main(STYLIZE) == 0
-    key = f"service/{painter.started[0]}/logs/0-1.log"
-    made.backend.service.system.put(key, b"one\ntwo\x1b[2J")
+    said = [encode(Line(time=now(), run="r", text=text)) for text in ("one", "two\x1b[2J")]
+    key = f"runs/{painter.started[0]}/logs/job-1-1.jsonl"
+    made.backend.service.system.put(key, b"".join(said))
     for more in ([], ["--follow"]):
         capsys.readouterr()
         assert main(["runs", "logs", painter.started[0], *more]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,19 +13,27 @@ from typing import Any
 import httpx
 import pytest
 
-from api_service import Made, make_service, served
+from api_service import MP4, Made, make_service, served
 from impasto.errors import Conflict
+from impasto.observe import logs
 from impasto.observe.journal import Journal
-from impasto.observe.logs import keep_attempt
+from impasto.observe.logs import Line, encode, keep_attempt, now
 from impasto.records import Failed
 from impasto.service.api.forms import WORDS
 from impasto.service.api.models import RunOptions, RunRequest
 from impasto.service.api.reference import updated
-from impasto.service.job import Order, make
+from impasto.service.carrier import Carrier
+from impasto.service.job import Order, Said, Setup, make
+from impasto.service.jobs import Jobs
 from impasto.service.limits import Quota
+from impasto.service.queue import Queue
 from impasto.service.records import Submission
 from impasto.service.runs import change, record
+from impasto.service.settings import JobLimits
 from impasto.service.submissions import OPTIONS
+from impasto.stores import open_store
+from painting import settings_in
+from served import PLAIN, Served
 
 ASKED: dict[str, Any] = {"source": "in/a.mp4", "style": "starry_night"}
 
@@ -395,20 +404,20 @@ def test_a_log_is_read_in_pages_of_any_size(made: Made, client: httpx.Client, li
     run_id = ask(client)
     system = made.backend.service.system
     journal = Journal()
-    journal.keep_in(system, "abc")
+    journal.keep_in(system, run_id)
     journal.say(f"one{made.backend.service.media.url}/")
     journal.flush()
     failed = Failed(2, "w", "two\x1b[2J")
     keep_attempt(system, "abc", failed, "printed", chunks=3)
-    system.put(f"service/{run_id}/logs/0-1.log", b"died\nhere")
-    system.put(f"service/{run_id}/logs/0-2.log", b"again")
+    for number, texts in enumerate((["died", "here"], ["again"]), 1):
+        said = [encode(Line(time=now(), run=run_id, text=text)) for text in texts]
+        system.put(f"runs/{run_id}/logs/job-1-{number}.jsonl", b"".join(said))
     finish(made, run_id, "set_aside", plan_id="abc")
     lines = read_log(client, run_id, limit)
     assert [line["text"] for line in lines] == [
         "one", "printed", "two\x1b[2J", "died", "here", "again"
     ]  # fmt: skip
     assert (lines[2]["chunk"], lines[2]["attempt"], lines[2]["level"]) == (2, 1, "error")
-    assert lines[3]["stage"] == "process"
 
 
 def test_the_log_of_a_run_that_goes_on_can_be_waited_for(made: Made, client: httpx.Client) -> None:
@@ -419,7 +428,7 @@ def test_the_log_of_a_run_that_goes_on_can_be_waited_for(made: Made, client: htt
     with made.runs.database.transaction() as connection:
         change(connection, run_id, state="running", plan_id="abc")
     journal = Journal()
-    journal.keep_in(system, "abc")
+    journal.keep_in(system, run_id)
     for text in ("one", "two"):
         journal.say(text)
         journal.flush()
@@ -431,6 +440,53 @@ def test_the_log_of_a_run_that_goes_on_can_be_waited_for(made: Made, client: htt
     assert last == {"lines": [], "next": None}
     wrong = client.get(f"/v1/runs/{run_id}/logs", params={"after": "run/../../x"})
     is_problem(wrong, 422, "")
+
+
+def test_the_log_of_a_run_that_dies_before_its_plan_says_how(
+    made: Made, client: httpx.Client
+) -> None:
+    service = made.backend.service
+    service.media.put("early.mp4", MP4)
+    run_id = ask(client, source="early.mp4")
+    queue = Queue(made.runs, "here")
+    queue.join()
+    fake = (sys.executable, str(Path(__file__).with_name("fake_job.py")))
+    jobs = Jobs(Setup(JobLimits()), command=fake)
+    carrier = Carrier(service, queue, jobs)
+    (handed,) = queue.take(1)
+    ended = carrier.attempt(handed, 1)
+    assert ended is not None
+    carrier.settle(handed, ended)
+    jobs.close(within_s=10.0)
+    texts = [line["text"] for line in read_log(client, run_id, 10)]
+    assert texts[0] == "boom in the probe"
+    assert "SIGSEGV" in texts[1]
+
+
+def test_users_who_share_a_plan_see_nothing_of_each_other_in_their_logs(tmp_path: Path) -> None:
+    film = Served(tmp_path).media
+    system, settings = open_store(str(tmp_path / "system")), settings_in(tmp_path)
+    plans = set()
+    for user in ("ann", "bob"):
+        (film / user).mkdir()
+        shutil.copy(film / "in/a.mp4", film / user / "a.mp4")
+        order = replace(
+            Order(str(film), system.url, "", None, "net.onnx", "", PLAIN, "inline", None, False),
+            source=f"{user}/a.mp4", target=f"{user}/secret.mp4", log=f"run-{user}",
+        )  # fmt: skip
+
+        def hear(said: Said) -> None:
+            plans.update([said.columns["plan_id"]] if "plan_id" in said.columns else [])
+
+        assert make(order, settings, hear).kind == "succeeded"
+    (plan_id,) = plans
+    for user, other in (("ann", "bob"), ("bob", "ann")):
+        lines, _ = logs.read(system, f"run-{user}", plan_id=plan_id)
+        texts = [line.text for line in lines]
+        assert any(f"{user}/secret.mp4" in text for text in texts)
+        assert not any(f"{other}/" in text for text in texts)
+        assert {line.chunk for line in lines if line.timing} == set(range(8))
+        assert "probe began" in texts
 
 
 def test_who_asks_too_fast_is_told_when_to_come_again(tmp_path: Path) -> None:

@@ -101,8 +101,7 @@ def test_what_kills_its_process_every_time_is_set_aside_with_its_log(
     run = parts.carry_out(parts.submit(source))
     assert (run.state, run.attempts) == ("set_aside", _ATTEMPTS)
     assert told in (run.error or "")
-    assert run.plan_id is not None
-    lines = list(logs.lines(parts.service.system, run.plan_id))
+    lines = list(logs.lines(parts.service.system, run.run_id))
     assert {line.attempt for line in lines if told in line.text} == set(range(1, _ATTEMPTS + 1))
     if source in {"segv.mp4", "abort.mp4", "kill.mp4"}:
         assert any("the decoder is in" in line.text for line in lines)

@@ -91,6 +91,9 @@ class Options:
     resumed: bool = False
     """An earlier start may have published the target: begin though there is one, and succeed at the
     end if it is the same, byte for byte."""
+    log: str | None = None
+    """Id under which the driver keeps its log, where users share what is scored but not who asked
+    for it; None takes the run's own."""
 
     def around(self, surroundings: Surroundings) -> Surroundings:
         """The surroundings, with what these options say of the Ray cluster."""

@@ -146,6 +146,8 @@ def _run(
         refuse(request.target, force=options.force or options.resumed)
     joined: JoinedFolder | None = None
     with Stopping() as stopping, log.ending():
+        if options.log is not None:
+            log.journal.keep_in(store, options.log)
         if folder is not None:
             with log.stage("join"):
                 joined = join_folder(folder, store, options.rate, settings, stopping.here)

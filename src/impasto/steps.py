@@ -85,12 +85,10 @@ class Run:
         if self.joined is not None:
             claim(self.store, self.joined, self.id, self.plan.source)
         self.put("request.json", as_json(self.request, target))
-        report = f"runs/{self.id}/report.json"
-        if self.store.exists(report):  # of an earlier one; its target may be gone
-            self.store.delete(report)
-            logs.forget(self.store, self.id)
         log.journal.say(f"{self.request.named} becomes {target}")
-        log.journal.keep_in(self.store, self.id)
+        if options.log is None:
+            self._forget_earlier()
+            log.journal.keep_in(self.store, self.id)
         scored = self.score(engine, stopping)
         with publishing(target, force=self.resolved.force, resumed=options.resumed) as unfinished:
             scored = self.join(unfinished, engine, scored, stopping)
@@ -98,6 +96,13 @@ class Run:
         made = self.report(engine, scored, checks, per_hour)
         self.put("report.json", made)
         return made
+
+    def _forget_earlier(self) -> None:
+        """Remove the report and the log of an earlier one, whose target may be gone."""
+        report = f"runs/{self.id}/report.json"
+        if self.store.exists(report):
+            self.store.delete(report)
+            logs.forget(self.store, self.id)
 
     def put(self, name: str, record: Any) -> None:
         """Keep a record of the run."""
@@ -133,7 +138,8 @@ class Run:
     def _keep_log(self, failed: Failed) -> None:
         count = len(self.plan.chunks)
         try:
-            logs.keep_attempt(self.store, self.id, failed, failed.log, chunks=count)
+            kept = self.request.options.log or self.id
+            logs.keep_attempt(self.store, kept, failed, failed.log, chunks=count)
         except ImpastoError as error:  # an attempt may succeed where its log can't be kept
             self.log.note(f"the log of chunk {failed.chunk} is lost: {error}")
 

@@ -33,7 +33,7 @@ from impasto.observe.logs import keep_attempt
 from impasto.protocols import Scorer, Sequential
 from impasto.records import Chunk, Done, Failed, Outcome, Plan, Progress, ScorerSpec, Task
 from impasto.scorers import open_scorer
-from impasto.stores import Place, Store, locate, open_store
+from impasto.stores import Place, Store, address, locate, open_store
 
 T = TypeVar("T")
 _PROGRESS_EVERY_S = 0.2
@@ -268,7 +268,9 @@ def _score(
     # The record goes first: a segment that is listed always has one.
     session.store.put(f"{key}.json", to_json(done))
     session.store.put_new(f"{key}.mkv", segment)
-    keep_attempt(session.store, run_id(plan.spec), done, output.take(), chunks=len(plan.chunks))
+    # Another user's run of the same plan shows this log too, and a name may be private.
+    printed = output.take().replace(address(session.source), "the source")
+    keep_attempt(session.store, run_id(plan.spec), done, printed, chunks=len(plan.chunks))
     return done
 
 

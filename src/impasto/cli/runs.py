@@ -176,7 +176,8 @@ def list_runs(work: Work = None, server: ServerOption = None, json: Json = False
     if (url := server_of(server)) is not None:
         return remote.list_there(url, json=json)
     store = _open(work)
-    rows = [_row(store, run) for run in _all(store)]
+    # By the id of a service's run there is a log alone, where it came to a plan.
+    rows = [_row(store, run) for run in _all(store) if run.has("request.json")]
     if json:
         summary.print_json({"runs": rows})
     elif not rows:

@@ -2,6 +2,10 @@
 
     runs/<run id>/logs/<chunk>-<attempt>.jsonl    one attempt at a chunk
                        driver-<number>.jsonl      what the driver says, in parts
+                       job-<start>-<attempt>.jsonl    what a service's process left at its death
+
+In a service, runs of several users can share a plan and its chunks. What the driver writes lies
+under the id of the service's run then, and under the plan's only what workers say of their chunks.
 
 Object stores can't append, so each is an object of its own, written whole: by the worker whose
 chunk is done, by the driver for a chunk that failed or lost its worker. A line is JSON, so nothing
@@ -174,13 +178,14 @@ def forget(store: Store, run_id: str) -> None:
 
 
 def read(
-    store: Store, run_id: str, *, after: str = "", limit: int = 1000
+    store: Store, run_id: str, *, plan_id: str | None = None, after: str = "", limit: int = 1000
 ) -> tuple[list[Line], str]:
     """Read a run's log in the order in which its parts were finished.
 
     Args:
         store: the system store.
         run_id: whose log.
+        plan_id: of a service's run: whose chunks it has.
         after: the cursor of the page before; empty begins anew. While the run goes on, a part
             that is finished in the same moment as the last one can be missed: `follow` misses none.
         limit: lines at most.
@@ -194,7 +199,7 @@ def read(
     """
     begun, line = _cursor(after)
     page: list[Line] = []
-    for entry in _parts(store, run_id):
+    for entry in _parts(store, run_id, plan_id):
         place = _place(entry)
         if place < begun:
             continue
@@ -245,15 +250,19 @@ def follow(
             sleep(every_s)
 
 
-def _parts(store: Store, run_id: str) -> list[Entry]:
-    parts = (each for each in store.list(folder(run_id)) if each.key.endswith(".jsonl"))
-    return sorted(parts, key=_place)
+def _parts(store: Store, run_id: str, plan_id: str | None = None) -> list[Entry]:
+    found = list(store.list(folder(run_id)))
+    if plan_id is not None:
+        chunks = store.list(folder(plan_id))
+        found += [each for each in chunks if each.key.rpartition("/")[2][:1].isdigit()]
+    return sorted((each for each in found if each.key.endswith(".jsonl")), key=_place)
 
 
 def _place(entry: Entry) -> tuple[str, str]:
     """Where a part stands among the others."""
     moment = entry.modified.astimezone(UTC).isoformat(timespec="microseconds")
-    return moment, entry.key.rpartition("/")[2]
+    _, owner, _, name = entry.key.rsplit("/", 3)
+    return moment, f"{name}-{owner[:12]}"
 
 
 def _cursor(after: str) -> tuple[tuple[str, str], int]:

@@ -85,6 +85,7 @@ class Carrier:
             engine=settings.engine or self._engine(settings.workers),
             workers=settings.workers,
             resumed=run.plan_id is not None,
+            log=run.run_id,
         )
 
     def _engine(self, workers: int | None) -> str:
@@ -114,18 +115,17 @@ class Carrier:
     def _keep_log(self, handed: Handed, number: int, made: Made) -> None:
         """Put what the process printed and nobody took into the run's log."""
         run = self._service.runs.get(handed.run_id)
-        place = run.plan_id or run.run_id
-        base = logs.Line(time=logs.now(), run=place, text="", stage=run.progress.stage,
+        base = logs.Line(time=logs.now(), run=run.run_id, text="", stage=run.progress.stage,
                          attempt=number)  # fmt: skip
         printed = redact(made.log.decode(errors="replace")).splitlines()
         lines = [replace(base, text=text, printed=True) for text in printed]
         lines.append(replace(base, text=redact(made.error), level="error"))
-        key = f"{logs.folder(place)}/job-{handed.run_id}-{handed.generation}-{number}.jsonl"
+        key = f"{logs.folder(run.run_id)}/job-{handed.generation}-{number}.jsonl"
         system = self._service.system
         try:
             system.put(key, b"".join(map(logs.encode, lines)))
             if run.plan_id is None:  # with a plan the run itself has kept it
-                system.put(f"runs/{place}/request.json", to_json(self._request(run)))
+                system.put(f"runs/{run.run_id}/request.json", to_json(self._request(run)))
         except ImpastoError as error:  # the attempt's outcome counts for more than its log
             log.warning("run %s: its log is lost: %s", handed.run_id, error)
 

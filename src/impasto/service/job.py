@@ -74,6 +74,8 @@ class Order:
     workers: int | None
     resumed: bool
     """An earlier start may have published the target, and died before it said so."""
+    log: str | None = None
+    """Id of the run, whose log is its own though its plan may be another's, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,7 @@ def _make(order: Order, settings: Settings, hear: Callable[[Event], None]) -> Re
         work=order.system,
         keep=True,  # another run may be at work on the same segments: the service removes them
         resumed=order.resumed,
+        log=order.log,
     )
     source = place_of(order.media, order.source)
     _refuse_links(order, source)

@@ -226,7 +226,7 @@ class LogLine(BaseModel):
     time: str = Field(description="ISO 8601 in UTC.")
     text: str
     level: Literal["info", "warning", "error"] = "info"
-    stage: str = Field(description="Of the run; `process` for what its process printed at its end.")
+    stage: str = Field(description="Of the run; `end` for the last line of an attempt.")
     worker: str = Field(default="", description="Empty for the run's driver.")
     chunk: int | None = None
     attempt: int | None = Field(default=None, description="At the chunk, from 1 up.")
