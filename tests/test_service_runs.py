@@ -258,6 +258,24 @@ def test_a_user_with_too_many_open_runs_is_told_when_to_come_again(database: Dat
     _submit(runs, "bob")
 
 
+def test_a_retry_counts_as_a_submission(database: Database) -> None:
+    runs = Runs(database, Quota(open_runs=1), clock=_Clock())
+    ended = [_submit(runs)]
+    runs.cancel(ended[0])
+    ended.append(_submit(runs))
+    runs.cancel(ended[1])
+    assert runs.retry(ended[0]).state == "queued"
+    with pytest.raises(LimitExceeded, match="1 may be") as told:
+        runs.retry(ended[1])
+    assert told.value.retry_after_s > 0
+    assert runs.get(ended[1]).state == "cancelled"
+    runs.cancel(ended[0])
+    hasty = Runs(database, Quota(submissions_per_minute=60, burst=1), clock=lambda: 2000.0)
+    hasty.retry(ended[0])
+    with pytest.raises(LimitExceeded, match="submissions a minute"):
+        hasty.retry(ended[1])
+
+
 def test_a_source_that_is_too_large_is_refused(database: Database) -> None:
     runs = Runs(database, Quota(source_bytes=10), clock=_Clock())
     with pytest.raises(LimitExceeded, match="11 bytes"):

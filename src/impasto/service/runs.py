@@ -112,7 +112,8 @@ class Runs:
     ) -> tuple[ServiceRun, bool]:
         if (found := _known(connection, submission, same)) is not None:
             return found, False
-        self._charge(connection, submission, now)
+        refuse_size(submission.source_bytes, self.quota)
+        self._charge(connection, submission.user, now)
         run = _queued(submission, now)
         if connection.execute(self._adding, _row(run, submission, same)).first() is None:
             # With PostgreSQL another user's may have added the same content.
@@ -202,15 +203,19 @@ class Runs:
     def retry(self, run_id: str) -> ServiceRun:
         """Queue a run again that failed, was set aside or cancelled; it goes on where it stopped.
 
+        It counts against its user's quota as a submission does.
+
         Raises:
             NotFound: there is none of that id.
             Conflict: it waits, runs or has succeeded.
+            LimitExceeded: the user has asked for too much.
         """
-        now = self.clock()
-        with self.database.transaction(lock="queue") as connection:
+        now, user = self.clock(), self.get(run_id).user
+        with self.database.transaction(lock=f"user {user}") as connection:
             run = _one(connection, run_id, lock=True)
             if run.state not in {"failed", "cancelled", "set_aside"}:
                 raise Conflict(f"run {run_id} is {run.state}; only one that has ended is retried")
+            self._charge(connection, user, now)
             change(
                 connection, run_id, state="queued", attempts=0, error=None, finished_at=None,
                 cancelling=False, generation=run.generation + 1,
@@ -249,10 +254,8 @@ class Runs:
         with self.database.read() as connection:
             return {row.state: row.runs for row in connection.execute(query)}
 
-    def _charge(self, connection: sa.Connection, submission: Submission, now: float) -> None:
-        """Count a submission against its user's quota, or raise LimitExceeded."""
-        user = submission.user
-        refuse_size(submission.source_bytes, self.quota)
+    def _charge(self, connection: sa.Connection, user: str, now: float) -> None:
+        """Count one more run against a user's quota, or raise LimitExceeded."""
         charged = connection.execute(_CHARGED, {"who": user}).one()
         arrival = next_arrival(charged.arrival, now, self.quota)
         refuse_open(charged.open_runs, self.quota)

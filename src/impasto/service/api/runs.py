@@ -132,8 +132,11 @@ def cancel_run(run_id: RunId, who: Controller, backend: BackendDep) -> Run:
     return Run.of(backend.service.runs.cancel(run_id))
 
 
-@router.post("/{run_id}/retry", summary="Retry a run", responses=documented(404, 409))
+@router.post("/{run_id}/retry", summary="Retry a run", responses=documented(404, 409, 429))
 def retry_run(run_id: RunId, who: Controller, backend: BackendDep) -> Run:
-    """Queue a run again that failed, was set aside or cancelled; what is done is kept."""
+    """Queue a run again that failed, was set aside or cancelled; what is done is kept.
+
+    It counts as a submission of its user.
+    """
     visible_run(backend, run_id, who)
     return Run.of(backend.service.runs.retry(run_id))
