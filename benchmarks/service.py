@@ -260,7 +260,8 @@ def _serve(folder: Path, jobs: int) -> None:
     from impasto.service.serve import serve
     from impasto.service.settings import read_settings
 
-    unlimited = {"submissions_per_minute": 1e9, "burst": 10**9, "open_runs": 10**9}
+    unlimited = {"submissions_per_minute": 1e9, "burst": 10**9, "open_runs": 10**9,
+                 "streams": 10**9}  # fmt: skip
     settings = read_settings(
         {"quota": unlimited, "port": 0, "jobs": jobs},
         media=str(folder / "media"),

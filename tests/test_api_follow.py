@@ -15,8 +15,10 @@ import pytest
 
 from api_service import Made, make_service, served
 from impasto.service.api.followers import Followers
+from impasto.service.limits import Quota
 from impasto.service.records import ServiceRun, Submission
 from impasto.service.runs import Runs, change, record
+from served import wait_for
 
 
 @pytest.fixture
@@ -65,6 +67,29 @@ def test_a_stream_tells_everything_and_ends_with_the_run(made: Made) -> None:
         assert int(live["id"]) > int(first["id"])
         tell(made, run_id, "state", state="succeeded")
         assert [event["data"]["state"] for event in events] == ["succeeded"]
+
+
+def test_a_user_may_follow_so_many_runs_at_a_time(tmp_path: Path) -> None:
+    made = make_service(tmp_path, quota=Quota(streams=2))
+    path = f"/v1/runs/{submit(made).run_id}/events"
+    with made.client() as client:
+        with client.stream("GET", path), client.stream("GET", path):
+            refused = client.get(path)
+            assert refused.status_code == 429
+            assert refused.headers["Retry-After"] == "5"
+            assert "2 of your streams of events are under way" in refused.json()["detail"]
+            with (
+                made.at(str(client.base_url), "operator") as other,
+                other.stream("GET", path) as stream,
+            ):
+                assert stream.status_code == 200
+            assert client.get("/health").status_code == 200
+
+        def let_in() -> bool:
+            with client.stream("GET", path) as stream:
+                return stream.status_code == 200
+
+        wait_for(let_in)
 
 
 def test_a_follower_that_comes_again_goes_on_where_it_was(made: Made) -> None:

@@ -10,6 +10,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ from impasto.service.api import configure, edge, uploads
 from impasto.service.api.paths import home_of
 from impasto.service.api.server import Protocol
 from impasto.service.limits import Quota
+from served import wait_for
 
 ASKED = {"source": "in/a.mp4", "style": "starry_night"}
 UPLOAD_BYTES = 300_000
@@ -343,6 +345,48 @@ def test_uploads_of_one_user_have_a_limit_together(made: Made, url: str) -> None
                             content=MP4 + bytes(UPLOAD_BYTES - 1000 - 2))  # fmt: skip
         assert again.status_code == 201
     assert made.backend.service.media.exists("in/a.mp4")
+
+
+@contextmanager
+def begun(made: Made, url: str, length: int) -> Iterator[socket.socket]:
+    """An upload of that length by the submitter, of which the beginning has arrived."""
+    place = urlsplit(url)
+    with socket.create_connection((place.hostname, place.port or 80), timeout=20) as connection:
+        connection.sendall(head(made, "/v1/uploads?name=b.mp4", f"Content-Length: {length}") + MP4)
+        yield connection
+
+
+def test_uploads_under_way_are_counted_for_each_user(tmp_path: Path) -> None:
+    made = make_service(tmp_path, quota=Quota(uploads=2))
+    with served(made.app) as url, made.at(url, "submitter") as client:
+        with begun(made, url, 1000), begun(made, url, 1000):
+            wait_for(lambda: made.app.state.uploads.bytes_of("submitter") == 2000)
+            refused = client.post("/v1/uploads", params={"name": "a.mp4"}, content=MP4)
+            assert refused.status_code == 429
+            assert refused.headers["Retry-After"] == "5"
+            assert "2 of your uploads are under way" in refused.json()["detail"]
+            with made.at(url, "operator") as other:
+                taken = other.post("/v1/uploads", params={"name": "a.mp4"}, content=MP4)
+                assert taken.status_code == 201
+        wait_for(lambda: not made.app.state.uploads.bytes_of("submitter"))
+        assert client.post("/v1/uploads", params={"name": "a.mp4"}, content=MP4).is_success
+
+
+def test_an_upload_that_has_no_room_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    made = make_service(tmp_path, quota=Quota(stored_upload_bytes=2000))
+    with served(made.app) as url, made.at(url, "submitter") as client:
+        said = raw(url, head(made, "/v1/uploads?name=a.mp4", "Content-Length: 2001"))
+        assert said.startswith(b"HTTP/1.1 413")
+        with begun(made, url, 1500):
+            wait_for(lambda: made.app.state.uploads.bytes_of("submitter") == 1500)
+            refused = client.post("/v1/uploads", params={"name": "a.mp4"}, content=MP4 + bytes(500))
+            assert refused.status_code == 429
+            assert "with those under way" in refused.json()["detail"]
+        wait_for(lambda: not made.app.state.uploads.bytes_of("submitter"))
+        whole = MP4.ljust(2000, b".")
+        full = client.post("/v1/uploads", params={"name": "a.mp4"}, content=whole)
+        again = client.post("/v1/uploads", params={"name": "a.mp4"}, content=whole)
+        assert (full.status_code, again.status_code) == (201, 200)
 
 
 # --- headers, logs, hosts

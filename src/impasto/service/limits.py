@@ -21,6 +21,10 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Of one upload through the API; larger videos go straight into the media store."""
     stored_upload_bytes: int = 10 << 30
     """Of all the uploads of a user that still lie in the media store."""
+    uploads: int = 4
+    """Under way at a time; each waits on a disk of the service until it is whole."""
+    streams: int = 100
+    """Runs that are followed at a time; each holds one of the 2000 connections that all share."""
 
 
 def next_arrival(before: float | None, now: float, quota: Quota) -> float:

@@ -13,6 +13,7 @@ from impasto.service.api.backend import Backend
 from impasto.service.api.edge import Edge
 from impasto.service.api.followers import Followers
 from impasto.service.api.metrics import Metrics
+from impasto.service.api.places import Places
 from impasto.service.api.problems import documented, install
 
 _DESCRIPTION = """
@@ -43,10 +44,13 @@ def create_app(backend: Backend) -> FastAPI:
     app = with_routes((*ROUTERS, scraped, *backend.routers), lifespan)
     app.state.backend = backend
     app.state.metrics = metrics
+    quota = backend.service.runs.quota
+    app.state.streams = Places(quota.streams, "streams of events")
+    app.state.uploads = Places(quota.uploads, "uploads")
     install(app)
     app.add_middleware(
         Edge,
-        larger={uploads.PATH: backend.service.runs.quota.upload_bytes},
+        larger={uploads.PATH: quota.upload_bytes},
         allowed_hosts=backend.allowed_hosts,
     )
     app.add_middleware(Accounts, audit=backend.audit, metrics=metrics)

@@ -1,6 +1,6 @@
 """The route that tells a run's progress live, by server-sent events."""
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request
@@ -9,6 +9,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from impasto.service.api.access import BackendDep, Reader, visible_run
 from impasto.service.api.followers import Followers
 from impasto.service.api.models import Absent, Number
+from impasto.service.api.places import Places
 from impasto.service.api.problems import documented
 from impasto.service.api.runs import RunId
 
@@ -20,11 +21,19 @@ def _visible(run_id: RunId, who: Reader, backend: BackendDep) -> str:
     return visible_run(backend, run_id, who).run_id
 
 
+async def _place(request: Request, who: Reader) -> AsyncGenerator[None]:
+    """Held until the stream ends."""
+    streams: Places = request.app.state.streams
+    with streams.take(who.user):
+        yield
+
+
 @router.get(
     "/{run_id}/events",
     response_class=EventSourceResponse,
     summary="Follow a run",
-    responses=documented(404),
+    responses=documented(404, 429),
+    dependencies=[Depends(_place)],
 )
 async def follow_run(
     run_id: Annotated[str, Depends(_visible)],

@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from dataclasses import dataclass
 from typing import Annotated, BinaryIO, cast
 
 from fastapi import APIRouter, Query, Request, Response
@@ -14,6 +15,7 @@ from impasto.service.api.backend import Backend
 from impasto.service.api.forms import FILE_NAME
 from impasto.service.api.models import MediaPath, StoredFile, StoredList, Upload
 from impasto.service.api.paths import home_of
+from impasto.service.api.places import AGAIN_S, Place, Places
 from impasto.service.api.problems import documented
 from impasto.service.submissions import check_path
 
@@ -63,21 +65,17 @@ async def upload(
     What it is decides its content: MP4, MOV, Matroska, WebM, AVI, MPEG-TS, JPEG, PNG and WebP are
     taken. The same bytes under the same name again change nothing.
     """
-    digest = hashlib.sha256()
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as file:
-        head = b""
-        async for part in request.stream():
-            if len(head) < _HEAD_BYTES:
-                head += part[:_HEAD_BYTES]
-                if len(head) >= _HEAD_BYTES:
-                    media_type(head)  # before the rest is taken
-            digest.update(part)
-            await run_in_threadpool(file.write, part)
-        kind = media_type(head)
-        sha256 = digest.hexdigest()
-        path = f"{home_of(who.user)}{sha256[:16]}/{name}"
-        request.state.subject = path
-        taken, new = await run_in_threadpool(_keep, backend, cast("BinaryIO", file), path, who.user)
+    places: Places = request.app.state.uploads
+    with places.take(who.user) as place:
+        place.bytes = int(request.headers.get("content-length", 0))
+        room = _Room(backend, places, who.user)
+        await run_in_threadpool(room.refuse, place.bytes, like=name)
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as spooled:
+            file = cast("BinaryIO", spooled)
+            kind, sha256 = await _take(request, place, file)
+            path = f"{home_of(who.user)}{sha256[:16]}/{name}"
+            request.state.subject = path
+            taken, new = await run_in_threadpool(_keep, room, file, path)
     if not new:
         response.status_code = 200
     return Upload(path=path, bytes=taken, type=kind, sha256=sha256)
@@ -135,16 +133,65 @@ def media_type(head: bytes) -> str:
     )  # fmt: skip
 
 
-def _keep(backend: Backend, file: BinaryIO, path: str, user: str) -> tuple[int, bool]:
+async def _take(request: Request, place: Place, file: BinaryIO) -> tuple[str, str]:
+    """Write the body to `file`; return what it is, and its SHA-256."""
+    digest, head, size = hashlib.sha256(), b"", 0
+    async for part in request.stream():
+        if len(head) < _HEAD_BYTES:
+            head += part[:_HEAD_BYTES]
+            if len(head) >= _HEAD_BYTES:
+                media_type(head)  # before the rest is taken
+        size += len(part)
+        place.bytes = max(place.bytes, size)  # a chunked body announces nothing
+        digest.update(part)
+        await run_in_threadpool(file.write, part)
+    return media_type(head), digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """What a user's uploads may still take, with those that are under way."""
+
+    backend: Backend
+    places: Places
+    user: str
+
+    def refuse(self, size: int, *, like: str = "") -> None:
+        """See that there is room for an upload of `size` bytes, which is under way itself.
+
+        It was counted first and the store is looked at now, so of two at once none is forgotten.
+
+        Args:
+            size: of it.
+            like: its name; where an upload of that name and size lies there, it may come again.
+
+        Raises:
+            LimitExceeded: there is not.
+        """
+        most = self.backend.service.runs.quota.stored_upload_bytes
+        entries = list(self.backend.service.media.list(home_of(self.user).rstrip("/")))
+        if like and any(one.bytes == size and one.key.endswith(f"/{like}") for one in entries):
+            return
+        stored = sum(entry.bytes for entry in entries)
+        if stored + size > most:
+            raise LimitExceeded(
+                f"your uploads have {stored} bytes, and with this one more than the {most} that "
+                "are allowed; remove some",
+                retry_after_s=0.0,
+            )
+        if stored + self.places.bytes_of(self.user) > most:
+            raise LimitExceeded(
+                f"your uploads have {stored} bytes, and with those under way more than the {most} "
+                "that are allowed; wait for them, or remove some",
+                retry_after_s=AGAIN_S,
+            )
+
+
+def _keep(room: _Room, file: BinaryIO, path: str) -> tuple[int, bool]:
     """Put the file into the media store; return its size, and whether it is new there."""
-    media, quota = backend.service.media, backend.service.runs.quota
+    media = room.backend.service.media
     check_path(path, name="name")
     size = file.seek(0, 2)
-    stored = sum(entry.bytes for entry in media.list(home_of(user).rstrip("/")))
-    if stored + size > quota.stored_upload_bytes and not media.exists(path):
-        raise LimitExceeded(
-            f"your uploads have {stored} bytes, and with this one more than the "
-            f"{quota.stored_upload_bytes} that are allowed; remove some",
-            retry_after_s=0.0,
-        )
+    if not media.exists(path):
+        room.refuse(size)
     return size, media.upload(path, file)
