@@ -219,6 +219,20 @@ def test_a_target_whose_upload_was_not_answered_is_known_again(
         target.put(file, force=False)
 
 
+def test_a_put_on_a_condition_is_made_though_its_connection_breaks(
+    stormy: tuple[Settings, str, Faults],
+) -> None:
+    settings, url, faults = stormy
+    store = open_store(url, settings.access)
+    faults.plan(["reset"])
+    assert store.put_new("driver", b"one")
+    faults.plan(["reset"])
+    assert not store.put_new("driver", b"another")
+    faults.plan(["", "reset"])
+    assert store.put_if_match("driver", b"two", store.head("driver").etag)
+    assert store.get("driver") == b"two"
+
+
 @pytest.mark.parametrize("fault", ["503", "reset"])
 def test_a_store_that_stays_away_ends_the_run_in_one_line_and_back_again_it_goes_on(
     fault: str,

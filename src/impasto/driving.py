@@ -112,6 +112,8 @@ def _take_turn(store: Store, run_id: str, me: Driver, wait: Callable[[Driver], N
                 _, other, etag = _driver(store, run_id)
             except FileNotFoundError:
                 continue  # it has just finished
+            if other is not None and other.token == me.token:
+                return  # it was written, and the answer lost
             if other != last:
                 last, heard = other, time.monotonic()
             silent = time.monotonic() - heard > _SILENT_S

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
+    GenericError,
     PermissionDeniedError,
     PreconditionError,
     UnauthenticatedError,
@@ -34,6 +35,8 @@ _ONE_COPY_BYTES = 5 << 30
 """What S3 copies in one request; Azure and Google copy more."""
 _LIST_BATCH = 1000
 _COPY_TIMEOUT_S = 60.0
+_TRIES = 3
+_TRY_AGAIN_S = 0.5
 _PART = re.compile(r"(^|/)\.[^/]{1,80}-[0-9a-f]{8}\.part$")
 """What an upload is called until it is whole."""
 _NOWHERE = tuple(f"(os error {code})" for code in (errno.ENOTDIR, errno.ENAMETOOLONG))
@@ -87,11 +90,7 @@ class Store:
     def put_new(self, key: str, data: bytes) -> bool:
         """Write an object unless there is one already; return whether it was written."""
         with self._translated("write", key):
-            try:
-                obstore.put(self._at(key), self._path(key), data, mode="create")
-            except AlreadyExistsError:
-                return False
-            return True
+            return self._put_where(key, data, "create", (AlreadyExistsError,))
 
     def put_if_match(self, key: str, data: bytes, etag: str) -> bool:
         """Write an object in place of the one with that etag; return whether it was still there."""
@@ -99,11 +98,31 @@ class Store:
             backend = self._at(key)
             if isinstance(backend, LocalStore):
                 return self._put_if_match_locally(backend, key, data, etag)
+            unmet = (PreconditionError, FileNotFoundError)
+            return self._put_where(key, data, {"e_tag": etag}, unmet)
+
+    def _put_where(
+        self, key: str, data: bytes, condition: Any, unmet: tuple[type[Exception], ...]
+    ) -> bool:
+        """Write on a condition; return whether it was met.
+
+        When the connection breaks nobody knows whether it was written, so obstore does not repeat
+        it. We do, and look at what is there when the condition is no longer met.
+        """
+        for tries_left in reversed(range(_TRIES)):
             try:
-                obstore.put(backend, self._path(key), data, mode={"e_tag": etag})
-            except (PreconditionError, FileNotFoundError):
+                obstore.put(self._at(key), self._path(key), data, mode=condition)
+            except unmet:
+                with contextlib.suppress(FileNotFoundError):
+                    return tries_left < _TRIES - 1 and self.get(key) == data
                 return False
-            return True
+            except GenericError as error:
+                if not tries_left or plain_answer(str(error)) != _BROKEN:
+                    raise
+                time.sleep(_TRY_AGAIN_S)
+            else:
+                return True
+        raise AssertionError("not reached")
 
     def _put_if_match_locally(self, folder: LocalStore, key: str, data: bytes, etag: str) -> bool:
         """Compare and write under a lock on the store's folder: files know no condition."""
@@ -362,11 +381,12 @@ def may_pass(text: str) -> bool:
     return bool(re.search(r"status code: (408|429|5\d\d) ", text)) or "kind: " in text
 
 
+_BROKEN = "the connection broke"
 _FAULTS = {
     "InvalidCertificate": "its certificate is not trusted",
     "kind: Timeout": "it does not answer in time",
     "kind: Connect": "it can't be reached",
-    "kind: Interrupted": "the connection broke",
-    "kind: Request": "the connection broke",
+    "kind: Interrupted": _BROKEN,
+    "kind: Request": _BROKEN,
 }
 """How object_store and rustls write what goes wrong below HTTP; the first that is found counts."""
