@@ -148,6 +148,31 @@ def test_while_the_database_is_away_nothing_is_accepted_and_nothing_is_lost(
             assert service.stop() == 0
 
 
+def test_after_a_long_absence_of_the_database_no_service_ends_another(tmp_path: Path) -> None:
+    with postgres_server() as server:
+        config = 'engine = "inline"\nlost_after_s = 3.0\n'
+        one, other = (
+            Served(tmp_path, database=server.url, name=name, config=config)
+            for name in ("one", "other")
+        )
+        try:
+            one.start()
+            other.token = one.token
+            other.start()
+            server.stop()
+            wait_for(lambda: one.ask("GET", "/ready").status_code == 503)
+            wait_for(lambda: other.ask("GET", "/ready").status_code == 503)
+            time.sleep(4.0)
+            server.start()
+            made = {crf: _submit(one, crf) for crf in (20, 21)}
+            _check([one, other], made, tmp_path / "undisturbed")
+            for each in (one, other):
+                assert each.ask("GET", "/ready").status_code == 200
+                assert "silent for too long" not in each.said
+        finally:
+            assert one.stop() == other.stop() == 0
+
+
 def test_a_service_that_is_told_to_stop_stops_its_runs_and_goes_on_at_the_next_start(
     service: Served, tmp_path: Path
 ) -> None:

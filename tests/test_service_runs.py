@@ -55,8 +55,13 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 @pytest.fixture
-def runs(database: Database) -> Runs:
-    return Runs(database, clock=_Clock())
+def clock() -> _Clock:
+    return _Clock()
+
+
+@pytest.fixture
+def runs(database: Database, clock: _Clock) -> Runs:
+    return Runs(database, clock=clock)
 
 
 def _submit(runs: Runs, user: str = "ann", **more: Any) -> str:
@@ -221,20 +226,51 @@ def test_a_retry_after_a_refusal_takes_no_target_for_its_own(
     assert runs.retry(run_id).plan_id == kept
 
 
-def test_what_a_dead_process_had_is_adopted_by_one_other(runs: Runs) -> None:
+def test_what_a_dead_process_had_is_adopted_by_one_other(runs: Runs, clock: _Clock) -> None:
     dead, living, late = (_joined(runs, name) for name in ("dead", "living", "late"))
     run_id = _submit(runs)
     (handed,) = dead.take(1)
-    assert living.adopt(silent_since=0.0) == []
-    living.beat()
-    later = runs.clock()
-    living.beat()
-    late.beat()
-    assert living.adopt(silent_since=later) == [handed]
-    assert late.adopt(silent_since=later) == []
+    for _ in range(6):
+        assert living.adopt() == []
+        clock.now += 5.0
+        assert living.beat()
+        assert late.beat()
+    assert living.adopt() == [handed]
+    assert late.adopt() == []
     assert not dead.beat(), "it learns that it was taken for dead"
     assert living.owned() == [handed]
     assert runs.get(run_id).state == "queued"
+
+
+def test_after_the_database_was_away_nobody_is_taken_for_dead_before_a_period_is_over(
+    runs: Runs, clock: _Clock
+) -> None:
+    a, b, c, dead = (_joined(runs, name) for name in ("a", "b", "c", "dead"))
+    _submit(runs)
+    (handed,) = dead.take(1)
+    clock.now += 60.0
+    assert a.beat()
+    assert a.adopt() == []
+    fresh = _joined(runs, "fresh")
+    assert fresh.adopt() == [], "one that has just begun knows no better"
+    clock.now += 10.0
+    assert b.beat()
+    assert b.adopt() == []
+    for _ in range(5):
+        for each in (a, b, c, fresh):
+            assert each.beat()
+        clock.now += 5.0
+    assert a.adopt() == [handed]
+    assert all(each.beat() for each in (a, b, c, fresh))
+    assert not dead.beat()
+
+
+def test_what_a_process_had_that_left_is_adopted_at_once(runs: Runs) -> None:
+    leaving = _joined(runs, "leaving")
+    _submit(runs)
+    (handed,) = leaving.take(1)
+    leaving.leave()
+    assert _joined(runs, "next").adopt() == [handed]
 
 
 def test_a_run_that_takes_its_process_along_every_time_is_set_aside(runs: Runs) -> None:

@@ -63,7 +63,7 @@ class Dispatcher:
             alone: no other process can be using this database, so every other one is dead.
         """
         self._queue.join()
-        self._adopt(silent_since=float("inf") if alone else None)
+        self._adopt(alone=alone)
         self._thread.start()
 
     def stop(self) -> None:
@@ -123,10 +123,8 @@ class Dispatcher:
         while self._workflows.forget():
             pass
 
-    def _adopt(self, silent_since: float | None = None) -> None:
-        if silent_since is None:
-            silent_since = self._queue.now() - self._lost_after_s
-        for handed in self._queue.adopt(silent_since=silent_since):
+    def _adopt(self, *, alone: bool = False) -> None:
+        for handed in self._queue.adopt(alone=alone):
             log.info("run %s is carried on", handed.run_id)
             if self._workflows.state(handed) == "PENDING":
                 self._workflows.resume(handed)

@@ -55,13 +55,17 @@ class Queue:
     Args:
         runs: all of them.
         process: name of this process, unlike every other's, now and before.
+        lost_after_s: how long a process may be silent before it is taken for dead.
     """
 
-    def __init__(self, runs: Runs, process: str) -> None:
+    def __init__(self, runs: Runs, process: str, *, lost_after_s: float = 30.0) -> None:
         self._runs = runs
         self._database = runs.database
         self._clock = runs.clock
         self.process = process
+        self._lost_after_s = lost_after_s
+        self._heard_at = self._steady_since = 0.0
+        """When this process was heard last, and since when without a long pause."""
         self._database.create(processes_table)
 
     def now(self) -> float:
@@ -70,19 +74,22 @@ class Queue:
 
     def join(self) -> None:
         """Say that this process is there."""
+        now = self._clock()
         with self._database.transaction() as connection:
-            connection.execute(
-                sa.insert(processes_table).values(name=self.process, heard_at=self._clock())
-            )
+            connection.execute(sa.insert(processes_table).values(name=self.process, heard_at=now))
+        self._heard_at = self._steady_since = now
 
     def beat(self) -> bool:
         """Say that this process lives; False when it was taken for dead, and its runs are gone."""
-        table = processes_table
+        table, now = processes_table, self._clock()
         with self._database.transaction() as connection:
             known = connection.execute(
-                sa.update(table).where(table.c.name == self.process).values(heard_at=self._clock())
+                sa.update(table).where(table.c.name == self.process).values(heard_at=now)
             )
-            return bool(known.rowcount)
+        if now - self._heard_at > self._lost_after_s / 2:
+            self._steady_since = now
+        self._heard_at = now
+        return bool(known.rowcount)
 
     def processes(self) -> dict[str, float]:
         """Every process of the service that lives or died untidily, and when it was heard last."""
@@ -124,13 +131,23 @@ class Queue:
         )
         return Handed(row.run_id, row.generation)
 
-    def adopt(self, *, silent_since: float) -> list[Handed]:
-        """Take over the runs of processes that were not heard of since then; they are forgotten.
+    def adopt(self, *, alone: bool = False) -> list[Handed]:
+        """Take over the runs of processes that have left or are dead; those are forgotten.
+
+        Dead is who was not heard of for `lost_after_s` while this process was. What silences this
+        one, such as a database that was away, has maybe silenced all: then they have as long again.
 
         Whoever adopts must see to it that each is carried out, though it may be under way: what
         belongs to this process is adopted by the next if it dies in the midst of that.
+
+        Args:
+            alone: no other process can be using this database, so every other one is dead.
         """
-        table = processes_table
+        table, silent_since = processes_table, self._clock() - self._lost_after_s
+        if alone:
+            silent_since = float("inf")
+        elif self._steady_since > silent_since:
+            silent_since = float("-inf")
         with self._database.transaction(lock="queue") as connection:
             dead = list(
                 connection.scalars(

@@ -144,7 +144,7 @@ class _Carrying:
     ) -> None:
         settings = service.settings
         process = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
-        self.queue = Queue(service.runs, process)
+        self.queue = Queue(service.runs, process, lost_after_s=settings.lost_after_s)
         self.jobs = Jobs(
             Setup(settings.job, str(config_file.absolute()) if config_file else None),
             keep_warm_s=settings.keep_warm_s,
