@@ -39,7 +39,7 @@ _TRIES = 3
 _TRY_AGAIN_S = 0.5
 _PART = re.compile(r"(^|/)\.[^/]{1,80}-[0-9a-f]{8}\.part$")
 """What an upload is called until it is whole."""
-_NOWHERE = tuple(f"(os error {code})" for code in (errno.ENOTDIR, errno.ENAMETOOLONG))
+_NOWHERE = tuple(f"(os error {code})" for code in (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP))
 
 
 @dataclass(frozen=True, slots=True)

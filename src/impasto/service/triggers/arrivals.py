@@ -6,7 +6,6 @@ the same prefix, or hear of the same event, give one run.
 """
 
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -21,7 +20,6 @@ from impasto.errors import (
     LimitExceeded,
     NotFound,
     RequestError,
-    RunFailed,
     Unavailable,
 )
 from impasto.service.database import metadata
@@ -239,7 +237,7 @@ class Arrivals:
     def _sidecar(self, stem: str) -> tuple[Entry, bytes] | None:
         """The TOML beside a video or a folder; None where there is none."""
         with suppress(FileNotFoundError):
-            entry = look_up(self.media, stem + SIDECAR)
+            entry = self.media.head(stem + SIDECAR)
             if entry.bytes > MAX_SIDECAR_BYTES:
                 return entry, bytes(MAX_SIDECAR_BYTES + 1)
             return entry, self.media.get(entry.key)
@@ -252,7 +250,7 @@ class Arrivals:
         folder = f"{rule.prefix}/{STYLE_FOLDER}".lstrip("/")
         for kind in sorted(STILLS):
             with suppress(FileNotFoundError):
-                return look_up(self.media, f"{folder}/{wish.style}{kind}").key
+                return self.media.head(f"{folder}/{wish.style}{kind}").key
         return None
 
     def _over_older(self, asked: Submission) -> Submission:
@@ -299,22 +297,6 @@ def _may_pass(error: RequestError) -> bool:
     return isinstance(error, Unavailable) or (
         isinstance(error, LimitExceeded) and error.retry_after_s > 0
     )
-
-
-def look_up(media: Store, key: str) -> Entry:
-    """`Store.head`, for keys that strangers make up.
-
-    Raises:
-        FileNotFoundError: there is no such object, and on a disk there could be none.
-        RunFailed, RequestError: the store does not answer.
-    """
-    try:
-        return media.head(key)
-    except RunFailed:
-        # For a path below a file, and for a name over 255 bytes, disks have errors of their own.
-        if "://" in media.url or os.path.isfile(os.path.join(media.url, key)):  # noqa: PTH113, PTH118
-            raise
-        raise FileNotFoundError(f"there is no {key!r} in {media.url}") from None
 
 
 def content_of(entry: Entry) -> str:

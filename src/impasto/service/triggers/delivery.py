@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from impasto.errors import RequestError, RunFailed
-from impasto.service.triggers.arrivals import Admitted, Arrivals, look_up, version_of
+from impasto.service.triggers.arrivals import Admitted, Arrivals, version_of
 from impasto.service.triggers.events import Arrival, Other
 from impasto.service.triggers.names import SIDECAR, below, check_key, is_unfinished, suffix
 from impasto.service.triggers.settling import Named, Patience, is_complete
@@ -52,7 +52,7 @@ def _deliver(arrivals: Arrivals, event: Arrival, account: str) -> Delivered:
     if key is None:
         return Delivered(ignored=f"{place} lies outside the media store")
     try:
-        entry = look_up(arrivals.media, key)
+        entry = arrivals.media.head(key)
         if event.etag and event.etag != version_of(entry):
             return Delivered(ignored=f"{place} has another version by now")
         if entry.bytes == 0 or is_unfinished(key):
@@ -70,7 +70,7 @@ def _take(arrivals: Arrivals, entry: Entry, place: str) -> Delivered:
         return _said(admitted, place)
     if suffix(entry.key) == SIDECAR:
         for key in arrivals.reconsider(entry):
-            _take(arrivals, look_up(arrivals.media, key), repr(key))
+            _take(arrivals, arrivals.media.head(key), repr(key))
         return Delivered(ignored=f"{place} is a sidecar")
     rule = arrivals.rule_for(entry.key)
     if rule is None:

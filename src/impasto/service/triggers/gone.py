@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from impasto.service.database import Database
-from impasto.service.triggers.arrivals import arrivals_table, content_of, look_up
+from impasto.service.triggers.arrivals import arrivals_table, content_of
 from impasto.stores import Store
 
 _AT_ONCE = 500
@@ -50,6 +50,6 @@ def _is_needed(row: sa.Row[Any], media: Store) -> bool:
 
 def _version_at(media: Store, key: str) -> str | None:
     try:
-        return content_of(look_up(media, key))
+        return content_of(media.head(key))
     except FileNotFoundError:
         return None

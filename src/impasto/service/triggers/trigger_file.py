@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from impasto.errors import RequestError, SourceRefused
 from impasto.frames import list_folder, parse_rate
 from impasto.keys import digest
-from impasto.service.triggers.arrivals import Admitted, Arrivals, look_up
+from impasto.service.triggers.arrivals import Admitted, Arrivals
 from impasto.service.triggers.names import below, check_key, last_part
 from impasto.service.triggers.rules import Rule
 from impasto.service.triggers.settling import Named, named_folder
@@ -139,7 +139,7 @@ def _look_for(arrivals: Arrivals, trigger: Trigger) -> Named:
     """
     media, key = arrivals.media, trigger.key
     try:
-        video = look_up(media, key)
+        video = media.head(key)
     except FileNotFoundError:
         video = None
     if (video is None or not video.bytes) and _is_folder(media, key):

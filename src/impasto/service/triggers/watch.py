@@ -14,7 +14,7 @@ from itertools import islice
 
 from impasto.errors import ImpastoError, LimitExceeded
 from impasto.service.records import Origin
-from impasto.service.triggers.arrivals import Admitted, Arrivals, content_of, look_up
+from impasto.service.triggers.arrivals import Admitted, Arrivals, content_of
 from impasto.service.triggers.names import SIDECAR, STYLE_FOLDER, below, is_unfinished, suffix
 from impasto.service.triggers.rules import Rule
 from impasto.service.triggers.settling import Named, Patience, Waiting
@@ -114,7 +114,7 @@ class Watch:
         for waiting in looked_up:
             key = waiting.entry.key
             try:
-                entry = look_up(self._arrivals.media, key)
+                entry = self._arrivals.media.head(key)
             except FileNotFoundError:
                 del self._waiting[key]
                 continue
