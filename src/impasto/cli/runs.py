@@ -25,12 +25,10 @@ from impasto.records import Plan, Report
 from impasto.wording import plural
 
 if TYPE_CHECKING:
-    from impasto.observe.logs import Line
     from impasto.stores import Entry, Store
 
 T = TypeVar("T")
 
-_WHERE = len("chunk 12 attempt 2")
 AGE_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 app = typer.Typer(
@@ -278,23 +276,11 @@ def show_logs(
         if json:
             summary.print_json(line, one_line=True)
         else:
-            _print_line(line)
+            summary.log_line(out(), line)
     if empty and not json:
         shows = f"this run has no logs; impasto runs show {clean(run_id)} says what became of it"
         summary.say(out(), (shows, "soft"))
     return 0
-
-
-def _print_line(line: "Line") -> None:
-    where = line.stage
-    if line.chunk is not None:
-        again = f" attempt {line.attempt}" if (line.attempt or 1) > 1 else ""
-        where = f"chunk {line.chunk}{again}"
-    when = datetime.fromisoformat(line.time).astimezone().strftime("%H:%M:%S")
-    head, tail = f"{when}  {clean(where):<{_WHERE}}  ", f"  {clean(line.worker)}".rstrip()
-    style = {"error": "bad", "warning": "warn"}.get(line.level, "soft" if line.printed else "")
-    text = Text.assemble((head, "soft"), (clean(line.text), style), (tail, "soft"))
-    out().print(text, soft_wrap=True)
 
 
 @app.command("cancel", cls=pages.Command)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,12 @@ from impasto.records import Check, Report, Source
 from impasto.wording import count, plural
 
 if TYPE_CHECKING:
+    from impasto.observe.logs import Line
     from impasto.preview import PreviewReport
 
 BAR = 24
 """Columns of the longest stage."""
+_WHERE = len("chunk 12 attempt 2")
 
 
 def print_json(value: Any, *, one_line: bool = False) -> None:
@@ -301,6 +304,19 @@ def source_page(console: Console, name: str, source: Source) -> None:
     console.print()
     show(console, table)
     console.print()
+
+
+def log_line(console: Console, line: "Line") -> None:
+    """A line of a run's log."""
+    where = line.stage
+    if line.chunk is not None:
+        again = f" attempt {line.attempt}" if (line.attempt or 1) > 1 else ""
+        where = f"chunk {line.chunk}{again}"
+    when = datetime.fromisoformat(line.time).astimezone().strftime("%H:%M:%S")
+    head, tail = f"{when}  {clean(where):<{_WHERE}}  ", f"  {clean(line.worker)}".rstrip()
+    style = {"error": "bad", "warning": "warn"}.get(line.level, "soft" if line.printed else "")
+    text = Text.assemble((head, "soft"), (clean(line.text), style), (tail, "soft"))
+    console.print(text, soft_wrap=True)
 
 
 def not_right(target: str, found: Sequence[Check]) -> int:

@@ -124,8 +124,7 @@ class Carrier:
         system = self._service.system
         try:
             system.put(key, b"".join(map(logs.encode, lines)))
-            if run.plan_id is None:  # with a plan the run itself has kept it
-                system.put(f"runs/{run.run_id}/request.json", to_json(self._request(run)))
+            system.put(f"runs/{run.run_id}/request.json", to_json(self._request(run)))
         except ImpastoError as error:  # the attempt's outcome counts for more than its log
             log.warning("run %s: its log is lost: %s", handed.run_id, error)
 
