@@ -8,9 +8,13 @@ from dataclasses import dataclass
 SECRETS = frozenset(
     "AZURE_STORAGE_ACCOUNT_KEY AZURE_STORAGE_KEY AZURE_STORAGE_SAS_TOKEN AZURE_STORAGE_SAS_KEY "
     "AZURE_STORAGE_CONNECTION_STRING AZURE_CLIENT_SECRET AZURE_CLIENT_CERTIFICATE_PASSWORD "
-    "AZURE_PASSWORD AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN IMPASTO_TOKEN".split()
+    "AZURE_PASSWORD AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN PGPASSWORD RAY_AUTH_TOKEN "
+    "IMPASTO_TOKEN".split()
 )
-"""Environment variables by which storage providers' tools, and this one, are handed secrets."""
+"""Environment variables by which tools of storage providers, PostgreSQL, Ray and this one are
+handed secrets."""
+RAY_SECRETS = frozenset({"RAY_AUTH_TOKEN"})
+"""Those of them that Ray's processes know each other by."""
 RAY_WAIT_S = 900.0
 """A cloud takes minutes to start a machine."""
 

@@ -29,7 +29,7 @@ from impasto.errors import EngineLost, RunFailed, Unavailable
 from impasto.keys import to_json
 from impasto.records import Chunk, Done, Failed, Noted, Outcome, Progress, Task
 from impasto.runtimes.cpu import usable_cores
-from impasto.surroundings import SECRETS, RayCluster, inherited
+from impasto.surroundings import RAY_SECRETS, SECRETS, RayCluster, inherited
 
 _CORES_PER_WORKER = 8
 """One process feeds about this many cores before its decoder and encoder threads bind."""
@@ -64,7 +64,7 @@ class RayEngine:
     def __init__(
         self, workers: int | None, cluster: RayCluster, hidden: Collection[str] = SECRETS
     ) -> None:
-        self._hidden = hidden
+        self._hidden = frozenset(hidden) - RAY_SECRETS
         if importlib.util.find_spec("ray") is None:
             raise Unavailable("engine 'ray' needs: pip install 'impasto[ray]'")
         if "://" in cluster.address:
