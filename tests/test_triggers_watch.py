@@ -18,6 +18,7 @@ from impasto.service.job import Ending, Order, Said, make
 from impasto.service.limits import Quota
 from impasto.service.queue import Queue
 from impasto.service.records import ServiceRun, Submission
+from impasto.service.triggers import watch
 from impasto.service.triggers.names import is_unfinished
 from impasto.service.triggers.whole import is_whole
 from trigger_site import IN, TS, Site, settings
@@ -312,6 +313,43 @@ def test_one_rules_flood_does_not_hold_up_anothers_video(tmp_path: Path) -> None
     site.settle(triggers)
     assert sorted(run.user for run in site.all_runs()) == ["ann", "bob"]
     site.database.close()
+
+
+def test_as_many_as_may_wait_of_one_user_do_not_keep_anothers_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_MOST_WAITING", 20)
+    site = Site(tmp_path, quota=Quota(submissions_per_minute=0.001, burst=1))
+    rules = [{"prefix": f"in/{user}", "style": "udnie", "user": user} for user in ("ann", "bob")]
+    triggers = site.triggers(settings(watch=[{"prefix": "in"}], rules=rules))
+    site.put(*[f"in/ann/{n}.ts" for n in range(40)])
+    site.settle(triggers, 4)
+    assert triggers.scans()["watch in"].waiting == 20
+    site.put("in/bob/1.ts")
+    site.settle(triggers, 3)
+    assert sorted(run.user for run in site.all_runs()) == ["ann", "bob"]
+    site.database.close()
+
+
+def test_an_unfinished_file_is_read_again_after_ever_longer_pauses(
+    site: Site, media: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[float] = []
+    get_range = site.media.get_range
+
+    def counted(*given: Any, **more: Any) -> bytes:
+        reads.append(site.now)
+        return get_range(*given, **more)
+
+    monkeypatch.setattr(site.media, "get_range", counted)
+    whole = media("cfr_24").read_bytes()
+    site.put("in/a.mp4", data=whole[: len(whole) // 2])
+    triggers = site.triggers()
+    site.settle(triggers, 100)
+    assert 1 < len(set(reads)) < 10
+    site.put("in/a.mp4", data=whole)
+    site.settle(triggers, 3)
+    assert site.only_run().source == "in/a.mp4"
 
 
 def test_a_video_over_the_limit_is_refused_where_it_can_be_seen(tmp_path: Path) -> None:

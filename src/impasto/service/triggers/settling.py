@@ -45,6 +45,8 @@ class Waiting:
     entry: Entry
     since: float
     """When it was first seen, seconds since the epoch."""
+    user: str = ""
+    """Whose quota it may have to wait for."""
     folder: bool = False
     """Whether it is a folder of frames."""
     named: "Waiting | None" = None

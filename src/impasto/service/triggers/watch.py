@@ -8,6 +8,7 @@ never are.
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -27,7 +28,7 @@ _BATCH = 1000
 _MOST_FAULTS = 5
 """In one scan, before it counts as the store's or the database's own."""
 _MOST_WAITING = 10_000
-"""Objects that may settle at a time, which bounds memory; the others are looked at later."""
+"""Objects of one user that may wait at a time, which bounds memory; the others come later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class Watch:
                 del self._waiting[key]
                 continue
             if content_of(entry) != content_of(waiting.entry):
-                self._waiting[key] = Waiting(entry, now)
+                self._waiting[key] = Waiting(entry, now, user=waiting.user)
         runs = self._take(now)
         return Scan(len(looked_up), len(self._waiting), tuple(runs), time.perf_counter() - began)
 
@@ -141,6 +142,7 @@ class Watch:
             else:
                 fresh[content_of(entry)] = mark, entry
         known = self._arrivals.known(fresh.keys())
+        held = Counter(waiting.user for waiting in self._waiting.values())
         for content, (mark, entry) in fresh.items():
             if content in known:
                 quiet.add(mark)
@@ -149,8 +151,19 @@ class Watch:
             before = self._waiting.get(entry.key)
             if before is not None and content_of(before.entry) == content:
                 before.entry = entry
-            elif now is not None and (before or len(self._waiting) < _MOST_WAITING):
-                self._waiting[entry.key] = Waiting(entry, now)
+                continue
+            user = self._user(entry.key)
+            if now is not None and (before or held[user] < _MOST_WAITING):
+                held[user] += before is None
+                self._waiting[entry.key] = Waiting(entry, now, user=user)
+
+    def _user(self, key: str) -> str:
+        """Whose quota holds up the object at `key`; a trigger file's is that of its place."""
+        rule = self._rule_for(key)
+        if rule is None:
+            rules = self._arrivals.rules
+            rule = next((rule for rule in rules if below(rule.prefix, key) is not None), None)
+        return rule.user if rule is not None else ""
 
     def _is_nothing(self, entry: Entry) -> bool:
         """Whether this version of an object can't mean anything to us."""
