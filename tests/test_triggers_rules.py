@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from impasto.errors import RequestError
+from impasto.service.queue import Queue
 from impasto.service.records import Submission
 from impasto.service.submissions import check
 from impasto.service.triggers import names
@@ -506,10 +507,11 @@ def test_a_folder_that_was_refused_for_its_sidecar_is_taken_when_its_trigger_fil
     assert [run.state for run in site.all_runs()] == ["failed", "queued"]
 
 
-def test_a_run_over_a_folder_without_a_target_is_known_to_make_what_stands_beside_it(
-    site: Site,
-) -> None:
+def test_a_run_over_a_folder_makes_what_it_tells_and_no_other_run_comes_of_it(site: Site) -> None:
     site.runs.submit(Submission(source="in/frames", style="udnie", user="alice"))
+    queue = Queue(site.runs, "p")
+    (handed,) = queue.take(1)
+    queue.tell(handed, "plan", {}, resolved_target="in/frames.udnie.mp4")
     site.put("in/frames.udnie.mp4")
     site.settle(site.triggers(), 6)
     assert site.sources() == ["in/frames"]
