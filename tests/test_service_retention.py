@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,38 @@ def test_a_plan_that_another_run_goes_back_to_stays(kept: _Kept) -> None:
     kept.retention.remove(ended_before=1e9)
     assert kept.keys() == {"plan2", kept.ids[3]}
     assert [run.run_id for run in kept.runs.page().runs] == kept.ids[3:]
+
+
+def test_runs_that_share_a_plan_take_it_along(kept: _Kept) -> None:
+    kept.runs.cancel(kept.ids[3])
+    queue = Queue(kept.runs, "here")
+    for handed in queue.owned():
+        queue.settle(handed, Ended("cancelled"))
+    told = kept.retention.remove(ended_before=1e9, dry_run=True)
+    assert kept.retention.remove(ended_before=1e9) == told
+    assert set(told.runs) == set(kept.ids)
+    assert kept.keys() == set()
+
+
+def test_a_run_that_is_retried_while_old_ones_go_stays(
+    kept: _Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, runs = Queue(kept.runs, "here"), kept.runs
+    runs.cancel(kept.ids[3])
+    for handed in queue.owned():
+        queue.settle(handed, Ended("cancelled"))
+    look = kept.retention._ended
+
+    def retried(before: float, after: int) -> list[Any]:
+        found = look(before, after)
+        if runs.get(kept.ids[3]).state == "cancelled":
+            runs.retry(kept.ids[3])
+        return found
+
+    monkeypatch.setattr(kept.retention, "_ended", retried)
+    assert kept.retention.remove(ended_before=1e9).runs == tuple(kept.ids[:3])
+    assert runs.get(kept.ids[3]).state == "queued"
+    assert kept.keys() == {"plan2", kept.ids[3]}
 
 
 def test_what_frames_were_joined_into_goes_with_the_last_run_that_reads_it(

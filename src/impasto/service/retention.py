@@ -1,6 +1,7 @@
 """Old finished runs go, with what the system store keeps of them; targets are never touched."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,8 @@ from impasto.stores import Entry, Store
 log = logging.getLogger(__name__)
 
 DAY_S = 86_400.0
-_AT_ONCE = 200
+_AT_ONCE = 20
+_RUN = runs_table.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,65 +75,68 @@ class Retention:
 
         So goes what frames were joined into, where it is as old and no run that is left reads it.
 
-        The objects go first: what is left of an interrupted removal is removed by the next.
+        The rows go first, so that a run which is retried in this moment stays whole, or is not
+        found any more. Where the process dies in between, a few runs' objects are left over, which
+        `impasto runs clean --work` finds by their age.
 
         Args:
             ended_before: seconds since the epoch.
             dry_run: only say what would go.
         """
         gone: list[str] = []
-        objects = freed = after = 0
-        while batch := self._ended(ended_before, after):
-            after = batch[-1].seq
-            for old in batch:
-                for entry in self._objects(old.run_id, old.plan_id):
-                    objects, freed = objects + 1, freed + entry.bytes
-                    if not dry_run:
-                        self._system.delete(entry.key)
-            if not dry_run:
-                self._forget([old.run_id for old in batch])
-            gone += [old.run_id for old in batch]
-        aged = datetime.fromtimestamp(ended_before, UTC)
-        for entry in unused(self._system, lambda plan: self._stays(plan, ended_before), aged):
+        objects = freed = 0
+        for entry in self._leaving(ended_before, gone, dry_run=dry_run):
             objects, freed = objects + 1, freed + entry.bytes
             if not dry_run:
                 self._system.delete(entry.key)
         return Removed(tuple(gone), objects, freed)
 
+    def _leaving(self, before: float, gone: list[str], *, dry_run: bool) -> Iterator[Entry]:
+        """Yield what is to be removed; the ids of the runs that go are put into `gone`."""
+        after = 0
+        plans: set[str | None] = {None}
+        while batch := self._ended(before, after) if dry_run else self._forget(before):
+            after = batch[-1].seq
+            gone += [old.run_id for old in batch]
+            aged = {old.plan_id for old in batch} - plans
+            plans |= aged
+            unneeded = [plan for plan in aged if plan is not None and not self._stays(plan, before)]
+            for each in [*(old.run_id for old in batch), *unneeded]:
+                yield from list(self._system.list(f"runs/{each}"))
+        aged_at = datetime.fromtimestamp(before, UTC)
+        yield from unused(self._system, lambda plan: self._stays(plan, before), aged_at)
+
     def _stays(self, plan_id: str, before: float) -> bool:
         """Whether a run that goes back to this plan did not end before then."""
-        table = runs_table.c
-        open_or_young = sa.or_(table.state.in_(OPEN), table.finished_at >= before)
-        query = sa.select(table.seq).where(table.plan_id == plan_id, open_or_young)
+        query = sa.select(_RUN.seq).where(_RUN.plan_id == plan_id, sa.not_(_ended_before(before)))
         with self._database.read() as connection:
             return connection.execute(query.limit(1)).first() is not None
 
     def _ended(self, before: float, after: int) -> list[sa.Row[Any]]:
-        table = runs_table.c
+        """The next runs that ended before then."""
         query = (
-            sa.select(table.seq, table.run_id, table.plan_id)
-            .where(table.finished_at < before, table.state.not_in(OPEN), table.seq > after)
-            .order_by(table.seq)
+            sa.select(_RUN.seq, _RUN.run_id, _RUN.plan_id)
+            .where(_ended_before(before), _RUN.seq > after)
+            .order_by(_RUN.seq)
             .limit(_AT_ONCE)
         )
         with self._database.read() as connection:
             return list(connection.execute(query))
 
-    def _objects(self, run_id: str, plan_id: str | None) -> list[Entry]:
-        found = list(self._system.list(f"runs/{run_id}"))
-        if plan_id is not None and not self._needed(plan_id, run_id):
-            found += self._system.list(f"runs/{plan_id}")
-        return found
-
-    def _needed(self, plan_id: str, run_id: str) -> bool:
-        """Whether another run goes back to this plan."""
-        query = sa.select(runs_table.c.seq).where(
-            runs_table.c.plan_id == plan_id, runs_table.c.run_id != run_id
-        )
-        with self._database.read() as connection:
-            return connection.execute(query.limit(1)).first() is not None
-
-    def _forget(self, run_ids: list[str]) -> None:
+    def _forget(self, before: float) -> list[sa.Row[Any]]:
+        """Remove the rows of some runs that ended before then, but of none that is retried now."""
+        seqs = [old.seq for old in self._ended(before, 0)]
         with self._database.transaction() as connection:
-            for table in (events_table, runs_table):
-                connection.execute(sa.delete(table).where(table.c.run_id.in_(run_ids)))
+            removing = (
+                sa.delete(runs_table)
+                .where(_RUN.seq.in_(seqs), _ended_before(before))
+                .returning(_RUN.seq, _RUN.run_id, _RUN.plan_id)
+            )
+            gone: list[sa.Row[Any]] = list(connection.execute(removing))
+            run_ids = [old.run_id for old in gone]
+            connection.execute(sa.delete(events_table).where(events_table.c.run_id.in_(run_ids)))
+        return sorted(gone, key=lambda old: old.seq)
+
+
+def _ended_before(moment: float) -> sa.ColumnElement[bool]:
+    return sa.and_(_RUN.state.not_in(OPEN), _RUN.finished_at < moment)
