@@ -21,6 +21,7 @@ from impasto.service.limits import Quota, next_arrival
 from impasto.service.queue import Ended, Handed, Queue
 from impasto.service.records import ServiceRun, Submission
 from impasto.service.runs import Runs, record
+from impasto.service.settings import read_settings
 from impasto.service.submissions import check_path
 from postgres import postgres
 from served import PATIENCE_S, wait_for
@@ -448,3 +449,30 @@ def _somebody_waits(database: Database) -> bool:
                 "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             ).scalar()
         )
+
+
+@pytest.mark.parametrize(
+    ("media", "system"),
+    [
+        ("/x/m", "/x/m/"),
+        ("/x/m", "/x/m/runs"),
+        ("/x/m/in", "/x/./m"),
+        ("file:///x/m", "/x/n/../m"),
+        ("az://films", "az://films/"),
+        ("az://films/a", "az://films"),
+        ("s3://films/a", "S3://films/a/system"),
+    ],
+)
+def test_neither_of_the_stores_may_lie_within_the_other(media: str, system: str) -> None:
+    with pytest.raises(RequestError, match="neither may lie within the other") as refused:
+        read_settings({}, media=media, system=system)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("media", "system"),
+    [("/x/m", "/x/media"), ("az://films/media", "az://films/system"), ("az://a", "s3://a"),
+     ("/films", "az://films")],
+)  # fmt: skip
+def test_stores_beside_each_other_are_two(media: str, system: str) -> None:
+    assert read_settings({}, media=media, system=system).system == system

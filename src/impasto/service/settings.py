@@ -22,6 +22,7 @@ import msgspec
 
 from impasto.errors import RequestError
 from impasto.service.limits import Quota
+from impasto.stores import overlap
 
 LEAST_AUDIT_DAYS = 30
 """For which the database itself lets no entry of the audit log go."""
@@ -101,9 +102,10 @@ def read_settings(table: dict[str, Any], **given: Any) -> ServeSettings:
     for name in ("media", "system"):
         if not getattr(settings, name):
             raise RequestError(f"serve needs --{name} URL, or {name} in [serve]")
-    if settings.media == settings.system:
+    if overlap(settings.media, settings.system):
         raise RequestError(
-            "media and system must be two stores: users reach the one and not the other"
+            "users reach the media store and not the system store, so neither may lie within the "
+            f"other: media is {settings.media!r} and system {settings.system!r}; give two places"
         )
     _positive(settings)
     return settings

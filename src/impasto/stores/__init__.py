@@ -8,7 +8,7 @@ No reader ever sees a part of an object. Keys are relative, with "/" between the
     film = locate("az://media/in/a.mp4", settings.access)    # a StoredFile; a Path for a local one
 """
 
-from impasto.stores.backends import open_store
+from impasto.stores.backends import open_store, overlap
 from impasto.stores.file import Place, StoredFile, address, etag_of, handed, locate
 from impasto.stores.folder import Item, is_folder, items, read_item
 from impasto.stores.grants import can_narrow, narrow
@@ -29,5 +29,6 @@ __all__ = [
     "locate",
     "narrow",
     "open_store",
+    "overlap",
     "read_item",
 ]

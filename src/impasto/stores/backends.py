@@ -88,6 +88,25 @@ def local_path(text: str) -> Path:
     return Path(unquote(parts.path))
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether two stores, by path or URL, are the same, or one of them lies within the other.
+
+    Raises:
+        RequestError: as `open_store` does for a URL.
+    """
+    first, second = _parts(one), _parts(other)
+    shared = min(len(first), len(second))
+    return first[:shared] == second[:shared]
+
+
+def _parts(url: str) -> tuple[str, ...]:
+    """Where a store is, from the root down."""
+    if scheme_of(url) in {"", "file"}:
+        return ("file", *local_path(url).expanduser().resolve().parts)
+    scheme, container, prefix = split(url)
+    return (scheme, container, *filter(None, prefix.split("/")))
+
+
 def open_store(url: str, access: Sequence[Access] = ()) -> Store:
     """Open the store at a path or a URL; a local folder is made when missing.
 
