@@ -11,12 +11,16 @@ from impasto.records import (
     ChunkCounts,
     Color,
     Done,
+    Encode,
     Event,
     Ledger,
+    Plan,
     Planned,
     Progress,
     Report,
+    ScorerSpec,
     Source,
+    Spec,
     StageBegan,
     StreamInfo,
 )
@@ -53,6 +57,15 @@ def a_source(frames: int = 300) -> Source:
 def chunks(number: int, frames: int = 60) -> tuple[Chunk, ...]:
     """Consecutive chunks of `frames` frames."""
     return tuple(Chunk(i, i * frames, (i + 1) * frames, 0) for i in range(number))
+
+
+def a_plan(model: str) -> Plan:
+    """Of five chunks, made with the network of that digest."""
+    source = a_source(300)
+    encode = Encode("h264", 18, "fast", 640, 360, "yuv420p", source.sample_aspect_ratio,
+                    source.color, source.ledger.average_rate)  # fmt: skip
+    spec = Spec("s", ScorerSpec("starry_night", model), encode, 0, 300, 60, "auto")
+    return Plan(spec, source, chunks(5), "bf16", None)
 
 
 def planned(number: int, *, reused: tuple[int, ...] = (), frames: int = 60) -> Planned:

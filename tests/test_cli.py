@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 import impasto
-from cli_fakes import FakeRun, a_report, a_source, chunks
+from cli_fakes import FakeRun, a_plan, a_report, a_source
 from impasto.cli import main, options
 from impasto.cli.reference import reference
 from impasto.errors import Interrupted, RequestError, RunFailed, SourceRefused, Way
 from impasto.keys import to_json
 from impasto.observe.logs import Line, encode
-from impasto.records import Check, Encode, Failed, Plan, ScorerSpec, Spec
+from impasto.records import Check, Failed
 from impasto.request import Options
 from impasto.stores import Entry
 
@@ -327,14 +327,10 @@ def test_a_file_url_is_a_path_and_a_foreign_one_is_refused() -> None:
 def put_run(
     store: FakeStore, run_id: str, *, finished: bool, age_days: float = 0, name: str = "in[red].mp4"
 ) -> None:
-    source = a_source(300)
-    encode = Encode("h264", 18, "fast", 640, 360, "yuv420p", source.sample_aspect_ratio,
-                    source.color, source.ledger.average_rate)  # fmt: skip
-    spec = Spec("s", ScorerSpec("starry_night", "feed"), encode, 0, 300, 60, "auto")
-    plan = Plan(spec, source, chunks(5), "bf16", None)
+    plan = a_plan("feed")
     request = {"source": name, "style": "starry_night", "target": None,
                "options": {"strength": 0.5, "chunk_frames": 60}}  # fmt: skip
-    objects = {"spec.json": spec, "plan.json": plan, "request.json": request}
+    objects = {"spec.json": plan.spec, "plan.json": plan, "request.json": request}
     if finished:
         objects["report.json"] = a_report(run_id=run_id)
     for key, record in objects.items():
@@ -510,14 +506,14 @@ def test_clean_removes_old_runs_and_the_networks_only_they_used(
 ) -> None:
     put_run(store, "aaaa1111", finished=True, age_days=9)
     put_run(store, "bbbb2222", finished=True, age_days=1)
-    store.put("models/feed/style.onnx", b"net", 9)
-    store.put("models/dead/style.onnx", b"net", 9)
+    store.put("models/feed.onnx", b"net", 9)
+    store.put("models/dead.onnx", b"net", 9)
     before = set(store.objects)
     assert main(["runs", "clean", "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["removed"] == ["aaaa1111"]
     assert set(store.objects) == before
     assert main(["runs", "clean"]) == 0
-    assert {key.split("/")[1] for key in store.objects} == {"bbbb2222", "feed"}
+    assert {key.split("/")[1] for key in store.objects} == {"bbbb2222", "feed.onnx"}
     assert main(["runs", "clean", "--older-than", "12h", "--quiet"]) == 0
     assert store.objects == {}
 
@@ -525,7 +521,7 @@ def test_clean_removes_old_runs_and_the_networks_only_they_used(
 def test_clean_all_leaves_nothing(store: FakeStore, capsys: Captured) -> None:
     put_run(store, "aaaa1111", finished=False)
     put_run(store, "bbbb2222", finished=True)
-    store.put("models/feed/style.onnx", b"net")
+    store.put("models/feed.onnx", b"net")
     assert main(["runs", "clean", "--all", "--dry-run"]) == 0
     assert "would remove 2 runs (1 unfinished)" in capsys.readouterr().out
     assert main(["runs", "clean", "--all", "--json"]) == 0

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from api_service import make_service
+from cli_fakes import a_plan
 from impasto.cli import main
 from impasto.cli.serve import _OneLine
 from impasto.errors import RequestError
+from impasto.keys import to_json
 from impasto.service.audit import AuditLog, Entry
 from impasto.service.database import Database, sqlite_url
 from impasto.service.queue import Ended, Queue
@@ -133,6 +135,21 @@ def test_what_frames_were_joined_into_goes_with_the_last_run_that_reads_it(
     assert before == removed
 
 
+def test_networks_go_when_no_run_that_is_left_was_made_with_them(
+    kept: _Kept, tmp_path: Path
+) -> None:
+    for plan, model in (("plan0", "feed"), ("plan2", "beef")):
+        kept.system.put(f"runs/{plan}/plan.json", to_json(a_plan(model)))
+    for model in ("feed", "beef", "dead", "young"):
+        kept.system.put(f"models/{model}.onnx", b"net")
+        if model != "young":
+            os.utime(tmp_path / f"system/models/{model}.onnx", (500.0, 500.0))
+    before = kept.retention.remove(ended_before=2500.0, dry_run=True)
+    assert kept.retention.remove(ended_before=2500.0) == before
+    left = {entry.key for entry in kept.system.list("models")}
+    assert left == {"models/beef.onnx", "models/young.onnx"}
+
+
 def test_a_dry_run_removes_nothing(kept: _Kept) -> None:
     before = kept.keys()
     assert len(kept.retention.remove(ended_before=1e9, dry_run=True).runs) == 3
@@ -197,6 +214,10 @@ def test_a_service_removes_by_itself_what_is_older_than_it_keeps(tmp_path: Path)
     made = make_service(tmp_path)
     media, audit = made.backend.service.media, made.backend.audit
     media.put("out/.a.mp4-0123abcd.part", b"half")
+    half = tmp_path / "system/models/feed.onnx#1"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+    os.utime(half, (500.0, 500.0))
     run, _ = made.runs.submit(Submission(source="in/a.mp4", style="udnie", user="ann"))
     made.runs.cancel(run.run_id)
     long_ago = AuditLog(made.backend.service.database, clock_s=lambda: 1e9)
@@ -207,6 +228,7 @@ def test_a_service_removes_by_itself_what_is_older_than_it_keeps(tmp_path: Path)
     assert made.runs.get(run.run_id)
     assert audit.page() == ()
     assert [entry.key for entry in media.list()] == ["in/a.mp4"]
+    assert not half.exists()
     made.clock.now += 31 * 86_400
     upkeep.tidy()
     assert made.runs.page().runs == ()

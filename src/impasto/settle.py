@@ -1,7 +1,9 @@
 """What the first start of a run decides for every resume: the chunks and the precision."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import datetime
 from typing import cast
 
 import numpy as np
@@ -16,7 +18,7 @@ from impasto.protocols import Engine
 from impasto.records import Plan, Precision, ScorerSpec, Settings, Source, Spec
 from impasto.runtimes.openvino import best_precision, supported_precisions
 from impasto.scorers import gate_db
-from impasto.stores import Place, Store
+from impasto.stores import Entry, Place, Store
 from impasto.surroundings import Surroundings
 from impasto.trial import try_out
 from impasto.wording import plural
@@ -79,6 +81,26 @@ def settle_plan(
             "finish it where it was begun, or start anew in precision f32"
         )
     return plan
+
+
+def unused_models(store: Store, plan_ids: Iterable[str], before: datetime) -> list[Entry]:
+    """Networks that none of these plans names; each start of a run makes its own young again.
+
+    Args:
+        store: the system store.
+        plan_ids: of runs that are kept. A plan that can't be read needs no network: a run that goes
+            on puts its own there.
+        before: younger ones stay: a run may just begin.
+    """
+    unused = [entry for entry in store.list("models/") if entry.modified < before]
+    for plan_id in plan_ids:
+        if not unused:
+            break
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            plan = from_json(store.get(f"runs/{plan_id}/plan.json"), Plan)
+            used = model_key(plan.spec.scorer)
+            unused = [entry for entry in unused if entry.key != used]
+    return unused
 
 
 def fleet_of(engine: Engine, around: Surroundings, preemptions_per_hour: float) -> Fleet:

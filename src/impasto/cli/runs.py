@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -349,6 +349,7 @@ def clean_runs(
 ) -> int:
     """Remove what old runs left in the system store; targets are never touched."""
     from impasto.frames import unused
+    from impasto.settle import unused_models
 
     kept_for = timedelta(0) if everything else _age(older_than)
     store = _open(work)
@@ -364,9 +365,8 @@ def clean_runs(
     old = [run for run in runs if everything or run.modified < before]
     young = [run for run in runs if run not in old]
     entries = [entry for run in old for entry in run.entries]
-    entries += [model for model in _unused_models(store, young)
-                if everything or model.modified < before]  # fmt: skip
     aged = datetime.max.replace(tzinfo=UTC) if everything else before
+    entries += unused_models(store, [run.run_id for run in young], aged)
     entries += unused(store, {run.run_id for run in young}.__contains__, aged)
     if not dry_run:
         for entry in entries:
@@ -390,14 +390,6 @@ def _say_removed(
         verb = "would remove" if dry_run else "removed"
         which = f" ({unfinished} unfinished)" if unfinished else ""
         summary.say(out(), f"{verb} {plural(len(run_ids), 'run')}{which}, {size(freed)}")
-
-
-def _unused_models(store: "Store", runs: Iterable[Kept]) -> "list[Entry]":
-    """Networks that no run in `runs` was made with."""
-    plans = (_read(store, run, "plan.json", Plan) for run in runs)
-    used = {plan.spec.scorer.model for plan in plans if plan}
-    return [entry for entry in store.list("models/")
-            if not any(digest in entry.key for digest in used)]  # fmt: skip
 
 
 def _age(text: str) -> timedelta:

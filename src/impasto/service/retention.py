@@ -14,6 +14,7 @@ from impasto.service.database import Database, sqlite_path
 from impasto.service.records import OPEN
 from impasto.service.runs import Runs
 from impasto.service.tables import events_table, runs_table
+from impasto.settle import unused_models
 from impasto.stores import Entry, Store
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,10 @@ def clean_database(url: str, system: Store, *, ended_before: float, dry_run: boo
     database = Database(url)
     try:
         retention = Retention(Runs(database), system, keep_s=0)
-        return retention.remove(ended_before=ended_before, dry_run=dry_run)
+        removed = retention.remove(ended_before=ended_before, dry_run=dry_run)
+        if not dry_run:
+            system.sweep(datetime.fromtimestamp(ended_before, UTC))
+        return removed
     finally:
         database.close()
 
@@ -73,7 +77,8 @@ class Retention:
     def remove(self, *, ended_before: float, dry_run: bool = False) -> Removed:
         """Remove the runs that ended before then, with their objects in the system store.
 
-        So goes what frames were joined into, where it is as old and no run that is left reads it.
+        So go networks and what frames were joined into, where it is as old and no run that is left
+        needs it.
 
         The rows go first, so that a run which is retried in this moment stays whole, or is not
         found any more. Where the process dies in between, a few runs' objects are left over, which
@@ -105,6 +110,15 @@ class Retention:
                 yield from list(self._system.list(f"runs/{each}"))
         aged_at = datetime.fromtimestamp(before, UTC)
         yield from unused(self._system, lambda plan: self._stays(plan, before), aged_at)
+        yield from unused_models(self._system, self._plans(before), aged_at)
+
+    def _plans(self, before: float) -> list[str]:
+        """Of the runs that did not end before then."""
+        query = sa.select(_RUN.plan_id).where(
+            _RUN.plan_id.is_not(None), sa.not_(_ended_before(before))
+        )
+        with self._database.read() as connection:
+            return list(connection.scalars(query.distinct()))
 
     def _stays(self, plan_id: str, before: float) -> bool:
         """Whether a run that goes back to this plan did not end before then."""

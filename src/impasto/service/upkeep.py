@@ -12,7 +12,7 @@ from impasto.service.triggers.gone import forget_gone
 log = logging.getLogger(__name__)
 
 _UPLOADS_S = DAY_S
-"""After which an upload's parts are taken for those of a dead process, and how often is looked."""
+"""After which what was begun is taken for a dead process's, and how often is looked."""
 
 
 class Upkeep:
@@ -54,4 +54,6 @@ class Upkeep:
             )
         if now - self._swept_at >= _UPLOADS_S:
             self._swept_at = now
-            self._service.media.sweep_uploads(datetime.fromtimestamp(now - _UPLOADS_S, UTC))
+            before = datetime.fromtimestamp(now - _UPLOADS_S, UTC)
+            self._service.media.sweep_uploads(before)
+            self._service.system.sweep(before)
