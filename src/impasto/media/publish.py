@@ -3,9 +3,11 @@
 import contextlib
 import filecmp
 import os
+import platform
 import shutil
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Generator
 from pathlib import Path
@@ -14,6 +16,7 @@ from impasto.errors import TAKEN, OutOfSpace, RequestError, RunFailed, Way
 from impasto.protocols import File, RemoteFile
 
 _RETARGET = Way("retarget")
+_SILENCE_S = 24 * 3600.0
 
 
 def refuse(target: File, *, force: bool) -> None:
@@ -87,9 +90,9 @@ def _elsewhere(target: RemoteFile) -> Generator[Path]:
     """Give a name in a temporary folder, which nobody else may read."""
     mark = f"impasto-{zlib.crc32(str(target).encode()):08x}"
     for left in Path(tempfile.gettempdir()).glob(f"{mark}-*"):
-        if not _alive(left.name.split("-")[2]):
+        if _ended_here(*left.name.split("-")[2:4]):
             shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{mark}-{os.getpid()}-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{mark}-{_machine()}-{os.getpid()}-") as folder:
         try:
             yield Path(folder) / f"target{target.suffix}"
         except OSError as error:
@@ -104,22 +107,25 @@ def _elsewhere(target: RemoteFile) -> Generator[Path]:
 
 @contextlib.contextmanager
 def _beside(target: Path, *, force: bool) -> Generator[Path]:
-    """Give a name beside the target, and rename what was written there at the end."""
+    """Give a name beside the target, and have what was written there appear at the end."""
     # Not made of the target's name, which may be as long as a name can be.
     mark = f".impasto-{zlib.crc32(os.fsencode(target.name)):08x}"
     for left in target.absolute().parent.glob(f"{mark}-*.part"):
-        if not _alive(left.stem.rpartition("-")[2]):
+        if _ended_here(*left.stem.split("-")[2:]) or _silent(left):
             left.unlink(missing_ok=True)
-    unfinished = target.with_name(f"{mark}-{os.getpid()}.part")
+    unfinished = target.with_name(f"{mark}-{_machine()}-{os.getpid()}.part")
     try:
         yield unfinished
-        if not force and target.is_file() and filecmp.cmp(target, unfinished, shallow=False):
+        if not force and _same(target, unfinished):
             return
         refuse(target, force=force)
         try:
             with unfinished.open("r+b") as file:  # a power cut must not take what was proven
                 os.fsync(file.fileno())
-            unfinished.replace(target)
+            _appear(unfinished, target, force=force)
+        except FileExistsError:  # just now
+            if not _same(target, unfinished):
+                raise RequestError(f"{str(target)!r} exists", *TAKEN) from None
         except OSError as error:
             if no_room(error):  # which some disks notice this late
                 raise
@@ -138,9 +144,48 @@ def _beside(target: Path, *, force: bool) -> Generator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
+def _same(target: Path, unfinished: Path) -> bool:
+    return target.is_file() and filecmp.cmp(target, unfinished, shallow=False)
+
+
+def _appear(unfinished: Path, target: Path, *, force: bool) -> None:
+    """Let a file appear whole as `target`, in place of none where `force` is not given.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    if not force:
+        try:
+            os.link(unfinished, target)  # unlike a rename, it looks and writes at once
+        except FileExistsError:
+            raise
+        except OSError:  # not every file system has links: there it was looked at just before
+            pass
+        else:
+            return
+    unfinished.replace(target)
+
+
 def no_room(error: Exception) -> bool:
     """Whether an error, also one of FFmpeg's, says that a disk is full."""
     return isinstance(error, OSError) and error.errno in OutOfSpace.CODES
+
+
+def _machine() -> str:
+    """What tells this machine from others that see the same folder."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _ended_here(machine: str = "", process: str = "") -> bool:
+    """Whether a process of this machine has left a file, and is gone; of others none can tell."""
+    return machine == _machine() and not _alive(process)
+
+
+def _silent(file: Path) -> bool:
+    """Whether nobody has written to a file for so long that nobody will."""
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - file.stat().st_mtime > _SILENCE_S
+    return False
 
 
 def _alive(process: str) -> bool:
