@@ -14,7 +14,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 help:
 	@echo "make demo    draw a sample clip, paint it, show before and after"
-	@echo "make test    run the test suite"
+	@echo "make test    run the test suite, in two processes (JOBS=2)"
 	@echo "make check   ruff, mypy --strict, import-linter"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make bench   measure speed and memory against the reference's method"
