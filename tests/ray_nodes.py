@@ -23,11 +23,13 @@ from impasto.surroundings import RayCluster, Surroundings
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'impasto[ray]'")
 
 _QUICK = {
-    # A node that is gone is noticed in about three seconds; one that is only slow is not gone.
+    # A node that is gone is noticed in about a second; one that is only slow is not gone.
     "health_check_initial_delay_ms": 500,
     "health_check_period_ms": 500,
-    "health_check_failure_threshold": 6,
-    "health_check_timeout_ms": 2000,
+    "health_check_failure_threshold": 2,
+    "health_check_timeout_ms": 5000,
+    # What ended a worker is waited for before its end is told.
+    "timeout_ms_task_wait_for_death_info": 10_000,
     # And nothing is started that was not asked for.
     "prestart_worker_first_driver": False,
     "enable_worker_prestart": False,
