@@ -362,6 +362,28 @@ def test_a_store_that_does_not_answer_has_the_event_sent_again(
     assert len(post.send([blob()]).json()["runs"]) == 1
 
 
+@pytest.mark.parametrize("fault", [RunFailed("no answer"), KeyError("a fault of ours")])
+def test_an_event_that_can_not_be_dealt_with_does_not_stop_the_others(
+    post: Post, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    media = post.made.backend.service.media
+    look = media.head
+
+    def head(key: str) -> Any:
+        if key == KEY:
+            raise fault
+        return look(key)
+
+    monkeypatch.setattr(media, "head", head)
+    post.media.put("in/c.ts", TS)
+    batch = [blob(), blob("in/c.ts")]
+    assert post.send(batch).status_code == (503 if isinstance(fault, RunFailed) else 500)
+    assert post.sources() == ["in/c.ts"]
+    monkeypatch.undo()
+    assert len(post.send(batch).json()["runs"]) == 2
+    assert post.sources() == [KEY, "in/c.ts"]
+
+
 def test_an_event_about_a_trigger_file_comes_again_until_what_that_names_is_whole(
     post: Post,
 ) -> None:
@@ -372,6 +394,8 @@ def test_an_event_about_a_trigger_file_comes_again_until_what_that_names_is_whol
     event = blob("in/trigger.txt")
     answer = post.send([event])
     assert answer.status_code == 503
+    assert "not whole yet" in answer.json()["detail"]
+    assert "Retry-After" in answer.headers
     assert not post.sources()
     post.media.put("archive/a.mp4", TS)
     assert len(post.send([event]).json()["runs"]) == 1

@@ -1,6 +1,7 @@
 """The route that storage accounts call: POST /v1/events, and /events, which is the same."""
 
 import logging
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -14,13 +15,15 @@ from impasto.service.api.forms import ORIGIN
 from impasto.service.api.problems import documented
 from impasto.service.roles import Permission, Principal
 from impasto.service.triggers.arrivals import Arrivals
-from impasto.service.triggers.delivery import deliver
-from impasto.service.triggers.events import Confirmation, Handshake, read_events
+from impasto.service.triggers.delivery import Delivered, deliver
+from impasto.service.triggers.events import Arrival, Confirmation, Handshake, Other, read_events
 
 log = logging.getLogger("impasto.service.api")
 
 PATHS = ("/v1/events", "/events")
 _MOST_REASONS = 100
+_LATER_S = 30
+"""Until something that is uploaded may have come."""
 
 _NAME = {"type": "string", "minLength": 1, "maxLength": 1024}
 _TOPIC = "/subscriptions/…/providers/Microsoft.Storage/storageAccounts/films"
@@ -113,6 +116,33 @@ Token = Annotated[
 SENDS = Sender(Permission.EVENTS_SEND)
 
 
+def _deliver_all(
+    arrivals: Arrivals, found: Sequence[Arrival | Other], account: str
+) -> list[Delivered]:
+    """Deal with every event, and only then say what could not be done: all of them come again.
+
+    Raises:
+        LimitExceeded, RunFailed: of the first that could not be dealt with now.
+        HTTPException: what one of them is about is not ready yet.
+    """
+    results, faults = list[Delivered](), list[Exception]()
+    for event in found:
+        try:
+            results.append(deliver(arrivals, event, account=account))
+        except Exception as error:  # one of them must not stop the others  # noqa: BLE001
+            log.warning("an event is to come again: %s", error)
+            faults.append(error)
+    for fault in faults:
+        if isinstance(fault, RequestError) and not isinstance(fault, LimitExceeded):
+            # The store's credentials, say: nothing that the sender can mend.
+            raise RunFailed(str(fault)) from fault
+        raise fault
+    for result in results:
+        if result.later:
+            raise HTTPException(503, result.later, {"Retry-After": str(_LATER_S)})
+    return results
+
+
 async def _body(request: Request) -> bytes:
     return await request.body()
 
@@ -146,12 +176,7 @@ def events_router(arrivals: Arrivals, *, account: str = "") -> APIRouter:
                 return EventsTaken(runs=[], ignored=1, reasons=["a person has to confirm it"])
             case found:
                 pass
-        try:
-            results = [deliver(arrivals, event, account=account) for event in found]
-        except LimitExceeded:
-            raise
-        except RequestError as error:  # the store's credentials, say: nothing the sender can mend
-            raise RunFailed(str(error)) from error
+        results = _deliver_all(arrivals, found, account)
         reasons = [result.ignored for result in results if result.run_id is None]
         runs = [result.run_id for result in results if result.run_id is not None]
         return EventsTaken(

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from impasto.errors import RequestError, RunFailed
+from impasto.errors import RequestError
 from impasto.service.triggers.arrivals import Admitted, Arrivals, version_of
 from impasto.service.triggers.events import Arrival, Other
 from impasto.service.triggers.names import SIDECAR, below, check_key, is_unfinished, suffix
@@ -20,6 +20,8 @@ class Delivered:
 
     run_id: str | None = None
     ignored: str = ""
+    later: str = ""
+    """Why the event should come again: there may be a run then."""
 
 
 def deliver(arrivals: Arrivals, event: Arrival | Other, *, account: str = "") -> Delivered:
@@ -66,7 +68,7 @@ def _take(arrivals: Arrivals, entry: Entry, place: str) -> Delivered:
     if is_trigger_file(entry.key):
         admitted = pull(arrivals, entry, lambda named: _is_ready(arrivals, named))
         if admitted is None:
-            raise RunFailed(f"what {place} names is not whole yet; send the event again later")
+            return Delivered(later=f"what {place} names is not whole yet; send the event again")
         return _said(admitted, place)
     if suffix(entry.key) == SIDECAR:
         for key in arrivals.reconsider(entry):
