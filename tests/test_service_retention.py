@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from api_service import make_service
 from cli_fakes import a_plan
 from impasto.cli import main
 from impasto.cli.serve import _OneLine
-from impasto.errors import RequestError
+from impasto.errors import RequestError, RunFailed
 from impasto.keys import to_json
 from impasto.service.audit import AuditLog, Entry
 from impasto.service.database import Database, sqlite_url
@@ -26,7 +28,9 @@ from impasto.service.settings import read_settings
 from impasto.service.triggers.arrivals import content_of
 from impasto.service.triggers.gone import forget_gone
 from impasto.service.upkeep import Upkeep
+from impasto.stores import Entry as Kept
 from impasto.stores import Store, open_store
+from served import PATIENCE_S, wait_for
 from trigger_site import TS, Site
 
 
@@ -232,6 +236,35 @@ def test_a_service_removes_by_itself_what_is_older_than_it_keeps(tmp_path: Path)
     made.clock.now += 31 * 86_400
     upkeep.tidy()
     assert made.runs.page().runs == ()
+
+
+def test_upkeep_goes_on_by_itself_after_a_fault_and_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = make_service(tmp_path)
+    runs, system = made.runs, made.backend.service.system
+    run_id = runs.submit(Submission(source="in/a.mp4", style="udnie", user="ann"))[0].run_id
+    runs.cancel(run_id)
+    made.clock.now += 31 * 86_400
+    listed, slow, whole = threading.Event(), threading.Event(), system.list
+
+    def listing(prefix: str = "") -> Iterator[Kept]:
+        if not listed.is_set():
+            listed.set()
+            raise RunFailed("the store does not answer")
+        assert slow.wait(PATIENCE_S)
+        return whole(prefix)
+
+    monkeypatch.setattr(system, "list", listing)
+    upkeep = Upkeep(made.backend.service, made.backend.audit, every_s=0.01)
+    upkeep.start()
+    assert listed.wait(PATIENCE_S)
+    other = runs.submit(Submission(source="in/a.mp4", style="udnie", user="ann"))[0].run_id
+    slow.set()
+    wait_for(lambda: [run.run_id for run in runs.page().runs] == [other])
+    upkeep.stop()
+    assert not upkeep._thread.is_alive()
+    assert "nothing old is removed for now: the store does not answer" in caplog.text
 
 
 @pytest.mark.parametrize(

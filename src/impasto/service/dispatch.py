@@ -1,4 +1,4 @@
-"""The thread that hands out runs: takes turns from the queue, minds the processes, tidies up."""
+"""The thread that hands out runs: takes turns from the queue, minds the processes."""
 
 import logging
 import threading
@@ -8,7 +8,6 @@ from collections.abc import Callable
 from impasto.errors import ImpastoError
 from impasto.service.jobs import Jobs
 from impasto.service.queue import Handed, Queue
-from impasto.service.upkeep import Upkeep
 from impasto.service.workflow import Workflows
 
 log = logging.getLogger(__name__)
@@ -16,7 +15,6 @@ log = logging.getLogger(__name__)
 _TICK_S = 0.25
 _BEATS = 6
 """Of a process, before others take it for dead."""
-_TIDY_S = 600.0
 
 
 class Dispatcher:
@@ -26,7 +24,6 @@ class Dispatcher:
         queue: of this process.
         jobs: the processes of runs.
         workflows: what carries them out.
-        upkeep: what removes all that is old.
         slots: runs at a time.
         lost_after_s: how long a process may be silent before it is taken for dead.
         on_lost: is called when others have taken this process for dead, and its runs are theirs.
@@ -37,7 +34,6 @@ class Dispatcher:
         queue: Queue,
         jobs: Jobs,
         workflows: Workflows,
-        upkeep: Upkeep,
         *,
         slots: int,
         lost_after_s: float,
@@ -46,7 +42,6 @@ class Dispatcher:
         self._queue = queue
         self._jobs = jobs
         self._workflows = workflows
-        self._upkeep = upkeep
         self._slots = slots
         self._lost_after_s = lost_after_s
         self._on_lost = on_lost
@@ -77,7 +72,7 @@ class Dispatcher:
         self._woken.set()
 
     def _run(self) -> None:
-        beaten = tidied = time.monotonic()
+        beaten = time.monotonic()
         while True:
             self._woken.wait(_TICK_S)
             self._woken.clear()
@@ -89,9 +84,6 @@ class Dispatcher:
                 if now - beaten >= self._lost_after_s / _BEATS:
                     beaten = now
                     self._mind()
-                if now - tidied >= _TIDY_S:
-                    tidied = now
-                    self._upkeep.tidy()
                 self.fault = None
             except ImpastoError as error:
                 self._complain(str(error))

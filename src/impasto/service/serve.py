@@ -164,17 +164,19 @@ class _Carrying:
             self.queue,
             self.jobs,
             workflows,
-            Upkeep(service, AuditLog(service.database)),
             slots=settings.jobs,
             lost_after_s=settings.lost_after_s,
             on_lost=_end_at_once,
         )
         self.carrier.on_settled = self.dispatcher.wake
+        self.upkeep = Upkeep(service, AuditLog(service.database))
 
     def start(self, *, alone: bool) -> None:
         self.dispatcher.start(alone=alone)
+        self.upkeep.start()
 
     def stop(self) -> None:
+        self.upkeep.stop()
         self.dispatcher.stop()
         self.carrier.stop(within_s=_STOP_S)
         self.queue.leave()
