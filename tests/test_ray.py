@@ -376,16 +376,23 @@ def _head_without_agent(answers_without: int) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._answer(200, json.dumps({"version": "4", "ray_version": version("ray")}))
+            if self.path.startswith("/api/jobs/"):
+                job = {"type": "SUBMISSION", "submission_id": "raysubmit_1", "entrypoint": "",
+                       "status": "SUCCEEDED", "driver_exit_code": 3}  # fmt: skip
+                self._answer_later(job)
+            else:
+                self._answer(200, json.dumps({"version": "4", "ray_version": version("ray")}))
 
         def do_POST(self) -> None:
-            nonlocal left
             self.rfile.read(int(self.headers["Content-Length"]))
+            self._answer_later({"job_id": "raysubmit_1", "submission_id": "raysubmit_1"})
+
+        def _answer_later(self, job: dict[str, object]) -> None:
+            nonlocal left
             left -= 1
             if left >= 0:
                 self._answer(500, "No available agent to submit job, please try again later.")
             else:
-                job = {"job_id": "raysubmit_1", "submission_id": "raysubmit_1"}
                 self._answer(200, json.dumps(job))
 
         def _answer(self, status: int, text: str) -> None:
@@ -417,6 +424,19 @@ def test_a_run_sent_to_a_head_that_has_just_been_started_waits_for_its_agent(
     assert told.out == ""
     (line,) = told.err.splitlines()
     assert "the agent that would begin it has not come for 60 s" in line
+
+
+def test_a_head_that_does_not_answer_for_a_while_does_not_end_the_wait_for_a_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jobs, "_AGAIN_S", 0.01)
+    with _head_without_agent(29) as url:
+        assert Jobs(url).end("raysubmit_1").exit_code == 3
+    with (
+        _head_without_agent(30) as url,
+        pytest.raises(RunFailed, match="does not answer any more; the job raysubmit_1 may go on"),
+    ):
+        Jobs(url).end("raysubmit_1")
 
 
 # --- what can't be ----------------------------------------------------------------------------

@@ -100,28 +100,42 @@ class Jobs:
                 except (OSError, RuntimeError) as error:  # aiohttp's are OSError, too
                     breaks += 1
                     if breaks == _BREAKS:
-                        raise RunFailed(
-                            f"the cluster at {self.url} does not answer any more; the job {job} "
-                            "may go on"
-                        ) from error
+                        raise self._silent(job) from error
                     time.sleep(_AGAIN_S)
         if rest:
             yield rest
 
     def end(self, job: str) -> Ended:
-        """Wait until a job has ended, and tell how."""
+        """Wait until a job has ended, and tell how.
+
+        Raises:
+            RunFailed: the cluster does not answer any more.
+        """
+        breaks = 0
         while True:
-            info: Any = self._ask(lambda: self._client.get_job_info(job))
-            if info.status.is_terminal():
-                why = next(iter((info.message or "").splitlines()), "")
-                return Ended(info.driver_exit_code, info.status == "STOPPED", why)
+            try:
+                info: Any = self._let_in(lambda: self._client.get_job_info(job))
+            except (OSError, RuntimeError) as error:
+                breaks += 1
+                if breaks == _BREAKS:
+                    raise self._silent(job) from error
+            else:
+                breaks = 0
+                if info.status.is_terminal():
+                    why = next(iter((info.message or "").splitlines()), "")
+                    return Ended(info.driver_exit_code, info.status == "STOPPED", why)
             time.sleep(_AGAIN_S)
+
+    def _silent(self, job: str) -> RunFailed:
+        return RunFailed(
+            f"the cluster at {self.url} does not answer any more; the job {job} may go on"
+        )
 
     def stop(self, job: str) -> None:
         """Ask a job to end in good order: SIGTERM, and SIGKILL when the cluster loses patience."""
         self._ask(lambda: self._client.stop_job(job))
 
-    def _ask(self, call: Callable[[], T]) -> T:
+    def _let_in(self, call: Callable[[], T]) -> T:
         try:
             return call()
         except self._wrong_token as error:
@@ -129,6 +143,10 @@ class Jobs:
                 f"the cluster at {self.url} wants another token: RAY_AUTH_MODE=token and "
                 "RAY_AUTH_TOKEN=… give it one"
             ) from error
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        try:
+            return self._let_in(call)
         except (OSError, RuntimeError, ValueError) as error:
             said = " ".join(str(error).split())[:200]
             raise Unavailable(f"no Ray cluster takes jobs at {self.url}: {said}") from error
