@@ -30,6 +30,7 @@ from impasto.run import ignore, score
 from impasto.settle import fleet_of
 from impasto.surroundings import Ranks, RayCluster, Surroundings
 from painting import PLAIN, model_in, settings_in
+from served import Served
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 
@@ -320,3 +321,15 @@ def test_ranks_end_with_the_process_that_started_them(
     report = json.loads(again.stdout)
     assert report["chunks"]["reused"] >= 1
     assert report["verified"]
+
+
+def test_a_service_paints_with_this_engine_and_names_it(tmp_path: Path) -> None:
+    served = Served(tmp_path, config='engine = "mpi"\nworkers = 2\n').start()
+    try:
+        run = served.ended(served.submit("out/a.mp4"))
+        assert run["state"] == "succeeded", run
+        assert (run["report"]["engine"], run["report"]["workers"]) == ("mpi", 2)
+        (node,) = served.ask("GET", "/v1/nodes").json()["nodes"]
+        assert node["engine"] == "mpi"
+    finally:
+        assert served.stop() == 0

@@ -36,6 +36,7 @@ from impasto.run import ignore, score
 from impasto.surroundings import RayCluster, Surroundings
 from painting import PLAIN, model_in, settings_in
 from ray_nodes import Head, Nodes, autoscaling_head, nodes
+from served import Served
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 
@@ -512,3 +513,15 @@ def test_the_configuration_says_where_the_cluster_is_and_how_long_to_wait(tmp_pa
     for wrong in ("0", "-1", "soon", "inf", "nan"):
         with pytest.raises(RequestError, match="IMPASTO_RAY_WAIT_S must be a number of seconds"):
             load_settings({"IMPASTO_RAY_WAIT_S": wrong}, file)
+
+
+def test_a_service_paints_with_this_engine_and_names_it(tmp_path: Path) -> None:
+    served = Served(tmp_path, config='engine = "ray"\nworkers = 2\n').start()
+    try:
+        run = served.ended(served.submit("out/a.mp4"))
+        assert run["state"] == "succeeded", run
+        assert (run["report"]["engine"], run["report"]["workers"]) == ("ray", 2)
+        (node,) = served.ask("GET", "/v1/nodes").json()["nodes"]
+        assert node["engine"] == "ray"
+    finally:
+        assert served.stop() == 0

@@ -82,21 +82,26 @@ class Carrier:
             model=run.model,
             target=run.target,
             options=run.options,
-            engine=settings.engine or self._engine(settings.workers),
+            engine=self.engine,
             workers=settings.workers,
             resumed=run.plan_id is not None,
             log=run.run_id,
         )
 
-    def _engine(self, workers: int | None) -> str:
-        """In the run's own process where a single worker does, and no key is in its reach.
+    @property
+    def engine(self) -> str:
+        """Name of the engine that makes runs: the configured one.
 
-        It drives the run, so it holds the keys of remote stores; workers of "local" don't.
+        Else in the run's own process where a single worker does, and no key is in its reach. It
+        drives the run, so it holds the keys of remote stores; workers of "local" don't.
         """
         from impasto.engines.local import LocalEngine
 
+        settings = self._service.settings
+        if settings.engine is not None:
+            return settings.engine
         remote = any("://" in store.url for store in (self._service.media, self._service.system))
-        return "local" if remote or LocalEngine(workers).workers > 1 else "inline"
+        return "local" if remote or LocalEngine(settings.workers).workers > 1 else "inline"
 
     def _ended(self, handed: Handed, number: int, made: Made) -> Ended:
         ending = made.ending

@@ -187,8 +187,8 @@ class _Carrying:
         held = self.jobs.processes
         if not held:
             return ()
-        busy = len(self.jobs.running)
-        return (Node(name=socket.gethostname(), engine="local", workers=held, busy=busy),)
+        name, engine, busy = socket.gethostname(), self.carrier.engine, len(self.jobs.running)
+        return (Node(name=name, engine=engine, workers=held, busy=busy),)
 
 
 class _Front:
