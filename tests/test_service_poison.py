@@ -168,6 +168,20 @@ def test_a_warm_process_makes_the_next_run_and_goes_when_it_is_cold(
     assert parts.jobs.processes == 0
 
 
+def test_a_runs_process_does_not_know_the_databases_password(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "s3cret")
+    program = (
+        "import os, sys, json\n"
+        "sys.stdin.readline(), sys.stdin.readline()\n"
+        "found = str(os.environ.get('PGPASSWORD'))\n"
+        "print('Ending', json.dumps({'kind': 'refused', 'error': found}), flush=True)\n"
+    )
+    parts = bench((sys.executable, "-c", program))
+    assert parts.carry_out(parts.submit("a.mp4")).error == "None"
+
+
 def test_a_process_makes_runs_of_one_user_only(bench: Callable[..., Bench]) -> None:
     parts = bench(keep_warm_s=3600.0)
     parts.carry_out(parts.submit("good-1.mp4"))

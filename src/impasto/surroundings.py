@@ -13,6 +13,8 @@ SECRETS = frozenset(
 )
 """Environment variables by which tools of storage providers, PostgreSQL, Ray and this one are
 handed secrets."""
+DATABASE_SECRETS = frozenset({"PGPASSWORD"})
+"""Those of them that only the service itself needs."""
 RAY_SECRETS = frozenset({"RAY_AUTH_TOKEN"})
 """Those of them that Ray's processes know each other by."""
 RAY_WAIT_S = 900.0

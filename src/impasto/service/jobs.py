@@ -18,6 +18,7 @@ from typing import IO
 
 from impasto.keys import to_json
 from impasto.service.job import Ending, Order, Said, Setup, unpack
+from impasto.surroundings import DATABASE_SECRETS, inherited
 
 COMMAND = (sys.executable, "-P", "-m", "impasto.service.job")
 _ASKED_AGAIN_S, _KILLED_S = 5.0, 15.0
@@ -192,6 +193,7 @@ class _Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
+            env=inherited(DATABASE_SECRETS),
             start_new_session=True,  # Ctrl-C is for the service, which tells them what to do
         )
         self._send(to_json(self.setup))
