@@ -37,8 +37,8 @@ class JobLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     file_bytes: int = 1 << 40
     """Size of any file that it writes."""
     open_files: int = 1024
-    wall_s: float | None = None
-    """Seconds after which a run is taken for stuck; None lets it take its time."""
+    wall_s: float = 7 * 24 * 3600
+    """Seconds after which an attempt is taken for stuck and ended; the next goes on from there."""
 
 
 class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
