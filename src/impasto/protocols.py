@@ -1,6 +1,7 @@
 """The seams: what a scorer, an engine and a file elsewhere look like to the rest."""
 
 from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
@@ -77,6 +78,15 @@ class Engine(Protocol):
             EngineLost: no worker is left. Chunks that were begun have failed; the others have no
                 outcome, and may be given to another call.
         """
+        ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """An engine that takes seconds to begin and to end, while something else can be done."""
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """Begin what the next `map` needs; the end waits until nothing of it is left."""
         ...
 
 

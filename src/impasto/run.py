@@ -1,5 +1,6 @@
 """The whole flow of a run on one page: probe → plan → score → stitch → verify → report."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from impasto.engines import open_engine
 from impasto.errors import RequestError
 from impasto.fleet import find_price
 from impasto.frames import JoinedFolder, find_folder, join_folder
+from impasto.keys import run_id
 from impasto.media.probe import probe
 from impasto.media.publish import refuse
 from impasto.media.still import is_still
@@ -145,7 +147,7 @@ def _run(
     if request.target is not None:  # before the film is decoded
         refuse(request.target, force=options.force or options.resumed)
     joined: JoinedFolder | None = None
-    with Stopping() as stopping, log.ending():
+    with Stopping() as stopping, log.ending(), contextlib.ExitStack() as during:
         if options.log is not None:
             log.journal.keep_in(store, options.log)
         if folder is not None:
@@ -159,6 +161,8 @@ def _run(
             log.note(*probed.damage, *resolved.notes)
         stopping.here("the source was probed")
         with log.stage("plan"):
+            if not store.exists(f"runs/{run_id(resolved.spec)}/plan.json"):  # all is to be scored
+                during.enter_context(engine.prepared())
             fleet = fleet_of(engine, settings.surroundings, options.preemptions_per_hour)
             plan = settle_plan(store, resolved.spec, probed, request.source, model, settings, fleet)
             log.note(*precision_notes(plan), *chunk_notes(plan))

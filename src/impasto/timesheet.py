@@ -3,10 +3,11 @@
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from impasto.fleet import WorkerTime
-from impasto.protocols import Engine
+from impasto.protocols import Engine, Preparing
 from impasto.records import Chunk, Done, Failed, Noted, Outcome, Progress, Task
 
 
@@ -52,6 +53,11 @@ class Timesheet:
     def workers(self) -> int:
         """Of the engine; one that grows has more at its end than at its beginning."""
         return self._engine.workers
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """See `Preparing.prepared`; most engines have nothing to prepare."""
+        engine = self._engine
+        return engine.prepared() if isinstance(engine, Preparing) else nullcontext()
 
     def map(
         self, task: Task, chunks: Iterable[Chunk], on_progress: Callable[[Progress | Noted], None]

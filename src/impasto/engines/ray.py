@@ -83,6 +83,34 @@ class RayEngine:
             self._most = self.workers = workers or max(1, cores // _CORES_PER_WORKER)
             each = cluster.cores_per_worker or max(1, cores // self.workers)
             self._setup = Setup("", each, local_cores=each * self.workers)
+        self._prepared: _Cluster | None = None
+
+    @contextlib.contextmanager
+    def prepared(self) -> Generator[None]:
+        """See `Preparing.prepared`; of a cluster that is there nothing is taken before its time."""
+        if self._setup.address:
+            yield
+            return
+        with contextlib.closing(_Cluster(self._setup, self._wait_s, self._hidden)) as cluster:
+            self._prepared = cluster
+            try:
+                yield
+            finally:
+                self._prepared = None
+
+    @contextlib.contextmanager
+    def _cluster(self, setup: Setup) -> Generator["_Cluster"]:
+        """The prepared cluster, which ends while the run goes on, or one that ends here."""
+        cluster, self._prepared = self._prepared, None
+        if cluster is None or setup != self._setup:
+            with contextlib.closing(_Cluster(setup, self._wait_s, self._hidden)) as cluster:
+                yield cluster
+            return
+        cluster.alone_since = _now()
+        try:
+            yield cluster
+        finally:
+            cluster.finish()
 
     def map(
         self, task: Task, chunks: Iterable[Chunk], on_progress: Callable[[Progress | Noted], None]
@@ -97,7 +125,7 @@ class RayEngine:
         if not length_hint(waiting, _UNKNOWN):
             return  # a cluster is not begun for nothing
         setup = replace(self._setup, gpus=int(task.device.startswith("cuda")))
-        with contextlib.closing(_Cluster(setup, self._wait_s, self._hidden)) as cluster:
+        with self._cluster(setup) as cluster:
             try:
                 yield from self._hand_out(cluster, task, waiting, on_progress)
             except EngineLost as lost:
@@ -148,7 +176,8 @@ class _Cluster:
         self._standing = Standing()
         self._wanted = 0
         self._wait_s = wait_s
-        self._alone_since = _now()
+        self.alone_since = _now()
+        """Without any worker."""
         self._waits_for = "nothing is known of the cluster"
         self._connected = False
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
@@ -202,11 +231,11 @@ class _Cluster:
             Unavailable: there is no cluster, or none that has what a worker asks for.
         """
         if self.having or self.free:
-            self._alone_since = _now()
+            self.alone_since = _now()
         try:
             line = self._heard.get(timeout=_TICK_S)
         except queue.Empty:
-            if _now() - self._alone_since > self._wait_s:
+            if _now() - self.alone_since > self._wait_s:
                 raise EngineLost(
                     f"no Ray worker has come for {self._wait_s:g} s: {self._waits_for}"
                 ) from None
@@ -216,10 +245,10 @@ class _Cluster:
         first, _, rest = line.removesuffix(b"\n").partition(b" ")
         match first:
             case b"connected":
-                self._connected, self._alone_since = True, _now()
+                self._connected, self.alone_since = True, _now()
             case b"waiting":
                 self._waits_for = rest.decode()
-                if _now() - self._alone_since > _PATIENCE_S:
+                if _now() - self.alone_since > _PATIENCE_S:
                     return Noted(
                         f"no Ray worker is there yet: {self._waits_for}; waiting for one up to "
                         f"{self._wait_s:g} s"
@@ -266,6 +295,12 @@ class _Cluster:
         for line in self._process.stdout:
             self._heard.put(line)
         self._heard.put(None)
+
+    def finish(self) -> None:
+        """Let the process end, and don't wait for it."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
 
     def close(self) -> None:
         """End the process, and with it every worker and a cluster of its own."""

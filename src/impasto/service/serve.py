@@ -315,6 +315,9 @@ def _listening(host: str, port: int) -> Generator[socket.socket]:
         listener = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
         )
+        # An answer is written in two pieces. Without this the second waits until the client has
+        # acknowledged the first, which most do after 40 ms; asyncio sees to it for its own sockets.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise RequestError(f"can't listen on {host}:{port}: {error.strerror}") from error
     with listener:
