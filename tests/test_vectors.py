@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -351,7 +352,7 @@ def test_a_style_is_replaced_whole_or_not_at_all(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_bytes", full)
+        patched.setattr(os, "fsync", full)  # some disks notice it as late as that
         with pytest.raises(RequestError, match="can't be written: No space left"):
             save(own, "a", {"fast": B})
     assert find_style("a", user_styles=own) == before

@@ -7,7 +7,6 @@ import platform
 import shutil
 import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Generator
 from pathlib import Path
@@ -110,11 +109,11 @@ def _beside(target: Path, *, force: bool) -> Generator[Path]:
     """Give a name beside the target, and have what was written there appear at the end."""
     # Not made of the target's name, which may be as long as a name can be.
     mark = f".impasto-{zlib.crc32(os.fsencode(target.name)):08x}"
-    for left in target.absolute().parent.glob(f"{mark}-*.part"):
-        if _ended_here(*left.stem.split("-")[2:]) or _silent(left):
-            left.unlink(missing_ok=True)
     unfinished = target.with_name(f"{mark}-{_machine()}-{os.getpid()}.part")
     try:
+        for left in target.absolute().parent.glob(f"{mark}-*.part"):
+            if _ended_here(*left.stem.split("-")[2:]) or _silent(left, unfinished):
+                left.unlink(missing_ok=True)
         yield unfinished
         if not force and _same(target, unfinished):
             return
@@ -181,10 +180,15 @@ def _ended_here(machine: str = "", process: str = "") -> bool:
     return machine == _machine() and not _alive(process)
 
 
-def _silent(file: Path) -> bool:
-    """Whether nobody has written to a file for so long that nobody will."""
+def _silent(file: Path, beside: Path) -> bool:
+    """Whether nobody has written to a file for so long that nobody will.
+
+    The time is that of the disk, which may be another machine's: `beside` is written to learn it.
+    """
     with contextlib.suppress(FileNotFoundError):
-        return time.time() - file.stat().st_mtime > _SILENCE_S
+        written_at = file.stat().st_mtime
+        beside.touch()
+        return beside.stat().st_mtime - written_at > _SILENCE_S
     return False
 
 
