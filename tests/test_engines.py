@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -359,7 +360,9 @@ def test_workers_killed_at_random_change_no_byte(
             del losses[event.chunk]
             unlucky = max(losses.values(), default=0) > 2  # the fifth loss would end the run
             if left and not unlucky and (there := crew()):
-                there[random.integers(len(there))].send_signal(left.pop())
+                with contextlib.suppress(psutil.NoSuchProcess):  # it was just about to end
+                    there[random.integers(len(there))].send_signal(left[-1])
+                    left.pop()
 
     def paint(name: str, options: Options, on_event: Callable[[Event], None]) -> Report:
         folder = tmp_path / name
