@@ -19,6 +19,7 @@ import httpx
 import media_maker
 import networks
 from crew import SOUNDING
+from impasto.access import Access
 
 PLAIN = {"precision": "f32", "chunk_frames": 5}
 """Options with which a film of forty frames is eight chunks."""
@@ -167,3 +168,18 @@ class Served:
 
         found: dict[str, Any] = wait_for(look)
         return found
+
+
+def in_accounts(folder: Path, media: Access, system: Access, *, config: str) -> Served:
+    """A service whose two stores lie in two accounts."""
+    stores = "".join(
+        f'[stores."{access.url}"]\naccount = "{access.account}"\n'
+        f'endpoint = "{access.endpoint}"\nkey_env = "{access.account}_KEY"\n'
+        for access in (media, system)
+    )
+    return Served(
+        folder,
+        config=config + stores,
+        stores=(media.url, system.url),
+        environ={f"{access.account}_KEY": access.key or "" for access in (media, system)},
+    )

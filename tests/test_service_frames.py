@@ -13,7 +13,7 @@ from impasto.run import score
 from impasto.service.submissions import read_options
 from impasto.stores import open_store
 from painting import settings_in, watch
-from served import PLAIN, Served, wait_for
+from served import PLAIN, Served, in_accounts, wait_for
 from servers import Azurite
 
 _FRAMES = 20
@@ -93,17 +93,7 @@ def test_a_folder_in_one_account_is_painted_with_its_video_in_the_other(
 ) -> None:
     media = blobs.container("media", "frames-media")
     system = blobs.container("system", "frames-system")
-    stores = "".join(
-        f'[stores."{access.url}"]\naccount = "{access.account}"\n'
-        f'endpoint = "{access.endpoint}"\nkey_env = "{access.account}_KEY"\n'
-        for access in (media, system)
-    )
-    served = Served(
-        tmp_path,
-        config=_WATCHED + stores,
-        stores=(media.url, system.url),
-        environ={"media_KEY": media.key or "", "system_KEY": system.key or ""},
-    )
+    served = in_accounts(tmp_path, media, system, config=_WATCHED)
     frames, store = numbered(tmp_path / "frames"), open_store(media.url, [media])
     store.put("net.onnx", (served.media / "net.onnx").read_bytes())
     for path in frames.iterdir():

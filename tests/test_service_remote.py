@@ -8,8 +8,13 @@ from impasto.run import score
 from impasto.service.submissions import read_options
 from impasto.stores import open_store
 from painting import settings_in
-from served import Served, wait_for
+from served import in_accounts, wait_for
 from servers import Azurite
+
+_WATCHED = (
+    '[[serve.watch]]\nprefix = "in"\nmodel = "net.onnx"\nprecision = "f32"\nchunk_frames = 5\n'
+    "[serve.triggers]\ninterval_s = 0.5\nsettle_s = 0.5\n"
+)
 
 
 def test_a_video_that_is_uploaded_comes_back_painted_though_the_service_is_killed(
@@ -17,18 +22,7 @@ def test_a_video_that_is_uploaded_comes_back_painted_though_the_service_is_kille
 ) -> None:
     media = blobs.container("media", "service-media")
     system = blobs.container("system", "service-system")
-    stores = "".join(
-        f'[stores."{access.url}"]\naccount = "{access.account}"\n'
-        f'endpoint = "{access.endpoint}"\nkey_env = "{access.account}_KEY"\n'
-        for access in (media, system)
-    )
-    served = Served(
-        tmp_path,
-        config='[[serve.watch]]\nprefix = "in"\nmodel = "net.onnx"\nprecision = "f32"\n'
-        "chunk_frames = 5\n[serve.triggers]\ninterval_s = 0.5\nsettle_s = 0.5\n" + stores,
-        stores=(media.url, system.url),
-        environ={"media_KEY": media.key or "", "system_KEY": system.key or ""},
-    )
+    served = in_accounts(tmp_path, media, system, config=_WATCHED)
     store = open_store(media.url, [media])
     for key in ("net.onnx", "in/a.mp4"):
         store.put(key, (served.media / key).read_bytes())
