@@ -15,7 +15,6 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from impasto.records import Settings
 from impasto.service.api import Backend, configure, create_app
 from impasto.service.audit import AuditLog
 from impasto.service.database import Database, sqlite_url
@@ -25,6 +24,7 @@ from impasto.service.runs import Runs
 from impasto.service.service import Service
 from impasto.service.settings import read_settings
 from impasto.service.tokens import Tokens
+from impasto.settings import Settings
 from impasto.stores import open_store
 
 _TLS = ssl.create_default_context()

@@ -13,9 +13,10 @@ from av.stream import AttachmentStream, Disposition
 
 import networks
 from frame_mark import Picture, read_frame_mark
-from impasto.records import Event, Report, Settings
+from impasto.records import Event, Report
 from impasto.request import Options
 from impasto.run import ignore, score
+from impasto.settings import Settings
 from impasto.stores import Place
 from media_table import FrameMark
 

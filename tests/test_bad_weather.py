@@ -25,9 +25,10 @@ from fault_proxy import Faults, fault_proxy
 from impasto.cli import main
 from impasto.errors import OutOfSpace, RequestError, RunFailed
 from impasto.media.still import encode_png
-from impasto.records import Done, Event, Report, Settings
+from impasto.records import Done, Event, Report
 from impasto.request import Options
 from impasto.run import score
+from impasto.settings import Settings
 from impasto.stores import StoredFile, backends, locate, open_store
 from painting import PLAIN, model_in, settings_in
 

@@ -4,7 +4,7 @@ import pytest
 
 from impasto.config import LIMITS, load_settings
 from impasto.errors import RequestError
-from impasto.records import Limits
+from impasto.settings import Limits
 
 
 @pytest.fixture(autouse=True)

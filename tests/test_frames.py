@@ -24,7 +24,8 @@ from impasto.cli import main
 from impasto.errors import ImpastoError, RequestError, RunFailed, SourceRefused
 from impasto.frames import Folder, find_folder, join_folder, parse_rate, unused, video_at
 from impasto.media.frames import Unread, join
-from impasto.records import Event, Limits, Noted, StageBegan
+from impasto.records import Event, Noted, StageBegan
+from impasto.settings import Limits
 from impasto.stores import open_store
 from painting import PLAIN, PRINT_PEAK_MB, paint, settings_in, watch
 

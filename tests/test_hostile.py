@@ -21,7 +21,7 @@ import hostile_media
 from impasto.errors import RequestError, SourceRefused
 from impasto.media.probe import probe
 from impasto.media.verify import verify
-from impasto.records import Limits
+from impasto.settings import Limits
 from impasto.stores import locate, open_store
 from painting import PLAIN, PRINT_PEAK_MB, paint, watch
 

@@ -25,8 +25,9 @@ from impasto.cli.look import THEME, make_console  # noqa: E402
 from impasto.cli.training import follow_training  # noqa: E402
 from impasto.errors import RequestError  # noqa: E402
 from impasto.nets.painter import SIZES, PainterConfig  # noqa: E402
-from impasto.records import Event, Noted, Settings  # noqa: E402
+from impasto.records import Event, Noted  # noqa: E402
 from impasto.request import Options  # noqa: E402
+from impasto.settings import Settings  # noqa: E402
 from impasto.styles import find_style, list_styles, network_bytes, style_vectors  # noqa: E402
 from impasto.train import joint, learn  # noqa: E402
 from impasto.train.__main__ import main as train_main  # noqa: E402

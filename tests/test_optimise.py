@@ -22,11 +22,12 @@ import shared_data
 from impasto.errors import RequestError, SourceRefused
 from impasto.media.still import encode_jpeg, encode_png, is_still, read_still, upright
 from impasto.painting import settled
-from impasto.records import Event, Limits, Optimise, Progress, Report, ScorerSpec
+from impasto.records import Event, Optimise, Progress, Report, ScorerSpec
 from impasto.request import Options, Request, as_json
 from impasto.run import score, stylize
 from impasto.scorers.flow import optical_flow, seen_in_both, warp
 from impasto.scorers.optimise import Optimiser, check_frames, open_optimiser, pack, scales
+from impasto.settings import Limits
 from impasto.surroundings import Ranks, Surroundings
 from painting import settings_in
 

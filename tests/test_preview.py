@@ -16,7 +16,7 @@ from impasto.media.lettering import draw_text, fit, line_height, text_width
 from impasto.media.scenes import Activity, choose_frames, cut_scenes
 from impasto.media.still import encode_png, resize
 from impasto.preview import PreviewReport, clock, preview, tile_size
-from impasto.records import Settings
+from impasto.settings import Settings
 from impasto.styles import import_checkpoint
 
 Media = Callable[[str], Path]

@@ -23,7 +23,6 @@ from impasto.records import (
     Encode,
     Failed,
     Ledger,
-    Limits,
     Optimise,
     Plan,
     Progress,
@@ -33,6 +32,7 @@ from impasto.records import (
     Spec,
     Task,
 )
+from impasto.settings import Limits
 from records_made import chunks, hexes, ledgers, names, sources, specs
 
 _seconds = st.floats(0, 1e6)

@@ -26,10 +26,11 @@ from impasto.engines import handout, local, ray
 from impasto.engines.member import Order
 from impasto.errors import RequestError, RunFailed, Unavailable
 from impasto.keys import from_json, segment_key, to_json
-from impasto.records import Chunk, Done, Event, Failed, Plan, Settings, Task
+from impasto.records import Chunk, Done, Event, Failed, Plan, Task
 from impasto.request import Options
 from impasto.rights import limited
 from impasto.run import score
+from impasto.settings import Settings
 from impasto.stores import Store, aws, backends, grants, narrow, open_store
 from impasto.stores.aws import policy
 from impasto.worker import model_key, score_chunk

@@ -16,7 +16,6 @@ import pytest
 from impasto.cli import main
 from impasto.keys import from_json
 from impasto.observe import logs
-from impasto.records import Settings
 from impasto.service import jobs as jobs_module
 from impasto.service.carrier import Carrier
 from impasto.service.database import Database, sqlite_url
@@ -27,6 +26,7 @@ from impasto.service.records import ServiceRun, Submission
 from impasto.service.runs import Runs
 from impasto.service.service import Service
 from impasto.service.settings import JobLimits, read_settings
+from impasto.settings import Settings
 from impasto.stores import open_store
 from painting import settings_in
 from served import PLAIN, Served, wait_for

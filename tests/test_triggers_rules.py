@@ -268,8 +268,8 @@ def test_the_job_learns_the_painting_and_paints_in_its_style(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from impasto import run
-    from impasto.records import Settings
     from impasto.service import job
+    from impasto.settings import Settings
 
     seen: dict[str, Any] = {}
 

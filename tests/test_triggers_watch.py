@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 import networks
 from impasto.errors import RunFailed
-from impasto.records import Settings
 from impasto.service.job import Ending, Order, Said, make
 from impasto.service.limits import Quota
 from impasto.service.queue import Queue
@@ -21,6 +20,7 @@ from impasto.service.records import ServiceRun, Submission
 from impasto.service.triggers import watch
 from impasto.service.triggers.names import is_unfinished
 from impasto.service.triggers.whole import is_whole
+from impasto.settings import Settings
 from trigger_site import IN, TS, Site, settings
 
 

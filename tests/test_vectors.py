@@ -17,11 +17,12 @@ import networks
 from impasto.cli.options import parse_blend
 from impasto.errors import RequestError
 from impasto.preview import preview
-from impasto.records import Frames, ScorerSpec, Settings
+from impasto.records import Frames, ScorerSpec
 from impasto.request import Options
 from impasto.run import stylize
 from impasto.runtimes import onnx_file
 from impasto.scorers import open_scorer
+from impasto.settings import Settings
 from impasto.styles import (
     QUALITIES,
     Style,

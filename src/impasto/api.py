@@ -31,10 +31,11 @@ from impasto.media.verify import verify as _verify
 from impasto.painting import refuse_knobs
 from impasto.plan import plan_chunks as plan
 from impasto.protocols import Scorer
-from impasto.records import Check, Event, Noted, Precision, Report, ScorerSpec, Settings, Source
+from impasto.records import Check, Event, Noted, Precision, Report, ScorerSpec, Source
 from impasto.request import Options, select_frames, target_size
 from impasto.runtimes.openvino import best_precision
 from impasto.scorers import open_scorer as _open_scorer
+from impasto.settings import Settings
 from impasto.stores import Place, locate
 from impasto.styles import Blend, find_style
 from impasto.train.paintings import is_painting, learn_painting

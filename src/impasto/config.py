@@ -43,7 +43,7 @@ import platformdirs
 from impasto.accounts import load_access, named_variables
 from impasto.errors import RequestError
 from impasto.fleet import Price
-from impasto.records import Limits, Settings
+from impasto.settings import Limits, Settings
 from impasto.surroundings import RAY_WAIT_S, SECRETS, Ranks, RayCluster, Surroundings
 
 PLACES = {"styles": "IMPASTO_STYLES", "work": "IMPASTO_WORK"}

@@ -9,8 +9,9 @@ from impasto.fleet import Bill, Fleet, Price, Tail, Work, best_chunk_frames, bes
 from impasto.frames import video_at
 from impasto.media.probe import probe
 from impasto.plan import plan_chunks
-from impasto.records import Ledger, Settings, Source, Spec
+from impasto.records import Ledger, Source, Spec
 from impasto.request import Options, Request, resolve, scorer_spec
+from impasto.settings import Settings
 from impasto.settle import settle_precision
 from impasto.stores import Place
 from impasto.styles import Blend, find_style

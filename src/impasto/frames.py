@@ -24,7 +24,8 @@ from impasto.keys import digest, from_json, to_json
 from impasto.media.container import reason
 from impasto.media.frames import SUFFIX, Unread, join
 from impasto.media.publish import publishing
-from impasto.records import Settings, Source
+from impasto.records import Source
+from impasto.settings import Settings
 from impasto.stores import (
     Entry,
     Item,

@@ -10,8 +10,9 @@ import numpy as np
 
 from impasto.errors import RequestError
 from impasto.media.still import is_still, read_still, resize, upright
-from impasto.records import Limits, Optimise, ScorerSpec, Settings
+from impasto.records import Optimise, ScorerSpec
 from impasto.request import Options, scorer_spec
+from impasto.settings import Limits, Settings
 
 _PERCEPTUAL = "vgg19"
 """The network of Gatys et al., as `nets.perceptual` knows it."""

@@ -19,18 +19,17 @@ from impasto.records import (
     ChunkCounts,
     Done,
     Event,
-    Limits,
     Noted,
     Planned,
     Progress,
     Report,
-    Settings,
     Source,
     StageBegan,
 )
 from impasto.request import Request, refuse_device, software, target_size
 from impasto.scorers import open_scorer, psnr_db
 from impasto.scorers.optimise import check_frames
+from impasto.settings import Limits, Settings
 from impasto.settle import choose_precision
 from impasto.stores import Place
 from impasto.worker import peak_memory_mb, worker_name

@@ -16,10 +16,11 @@ from impasto.media.publish import publishing, refuse_source
 from impasto.media.scenes import choose_frames, watch
 from impasto.media.sheet import Row, draw_sheet
 from impasto.media.still import encode_png, resize
-from impasto.records import Frames, ScorerSpec, Settings, Source
+from impasto.records import Frames, ScorerSpec, Source
 from impasto.request import select_frames
 from impasto.runtimes.openvino import best_precision
 from impasto.scorers import open_scorer
+from impasto.settings import Settings
 from impasto.stores import Place, locate
 from impasto.styles import DEFAULT_QUALITY, Blend, find_style
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,8 +9,8 @@ from numpy.typing import NDArray
 
 from impasto.access import Access
 from impasto.errors import Way
-from impasto.fleet import Cost, Price, Tail
-from impasto.surroundings import Surroundings
+from impasto.fleet import Cost, Tail
+from impasto.settings import Limits
 
 Frames = NDArray[np.uint8]
 """RGB pictures, uint8, (N, H, W, 3), C-contiguous."""
@@ -19,39 +18,6 @@ Frames = NDArray[np.uint8]
 Precision = Literal["f32", "bf16", "f16"]
 PixelScale = Literal["0..255", "0..1", "-1..1"]
 Codec = Literal["h264", "h265", "av1", "vp9", "ffv1"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a stranger's file may ask for at most; checked before anything is decoded."""
-
-    max_pixels: int = 8192 * 4352  # per frame: DCI 8K with room for coding blocks
-    max_frames: int = 5_000_000
-    max_streams: int = 64
-    max_duration_s: int = 24 * 3600
-    max_bytes: int = 1 << 40
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What configuration decides: folders, stores and limits."""
-
-    user_styles: Path
-    system_store: str
-    """URL or path of the system store."""
-    limits: Limits = Limits()
-    surroundings: Surroundings = Surroundings()  # noqa: RUF009 - frozen
-    cache: Path | None = None
-    """Where fetched networks are kept; None fetches nothing."""
-    perceptual: str | None = None
-    """Name or path of the network that judges trainings; None for the default."""
-    prices: dict[str, Price] = field(default_factory=dict)
-    access: tuple[Access, ...] = ()
-    """Credentials of stores, by URL."""
-    server: str | None = None
-    """URL of the service that commands are for; None for this machine."""
-    serve: dict[str, Any] = field(default_factory=dict)
-    """The table [serve] as it stands in the file; `impasto.service.settings` reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +241,7 @@ class Task:
     device: str = "cpu"
     streams: int = 0
     """Frames scored at the same time, one core each; 0 takes every core."""
-    limits: Limits = Limits()
+    limits: Limits = Limits()  # noqa: RUF009 - frozen
     scheduled_events: str = "off"
     access: tuple[Access, ...] = field(default=(), compare=False)
     """What opens source and system store, anew with every chunk; it goes from memory to memory, and

@@ -15,10 +15,11 @@ from impasto.media.encode import choose_encode, refuse_size, target_aspect
 from impasto.media.publish import refuse, refuse_source
 from impasto.media.stitch import MUXERS, unsupported
 from impasto.plan import default_cut
-from impasto.records import Codec, Encode, Ledger, Limits, PixelScale, ScorerSpec, Source, Spec
+from impasto.records import Codec, Encode, Ledger, PixelScale, ScorerSpec, Source, Spec
 from impasto.runtimes import cpu, onnx_file
 from impasto.scorers.optimise import check_frames
 from impasto.scorers.optimise import software as optimising_software
+from impasto.settings import Limits
 from impasto.stores import Place, address
 from impasto.surroundings import Surroundings
 

@@ -18,15 +18,10 @@ from impasto.media.still import is_still
 from impasto.painting import prepare, refuse_knobs
 from impasto.picture import paint_picture
 from impasto.protocols import Engine
-from impasto.records import (
-    Event,
-    Noted,
-    Report,
-    ScorerSpec,
-    Settings,
-)
+from impasto.records import Event, Noted, Report, ScorerSpec
 from impasto.request import Options, Request, read_model, resolve, scorer_spec
 from impasto.runtimes.rehearse import rehearse
+from impasto.settings import Settings
 from impasto.settle import chunk_notes, fleet_of, precision_notes, settle_plan
 from impasto.steps import Run
 from impasto.stopping import Stopping

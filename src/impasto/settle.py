@@ -15,9 +15,10 @@ from impasto.media.decode import FrameReader
 from impasto.media.pixels import Picture, RgbReader
 from impasto.plan import plan_chunks
 from impasto.protocols import Engine
-from impasto.records import Plan, Precision, ScorerSpec, Settings, Source, Spec
+from impasto.records import Plan, Precision, ScorerSpec, Source, Spec
 from impasto.runtimes.openvino import best_precision, supported_precisions
 from impasto.scorers import gate_db
+from impasto.settings import Settings
 from impasto.stores import Entry, Place, Store
 from impasto.surroundings import Surroundings
 from impasto.trial import try_out

@@ -29,11 +29,11 @@ from impasto.records import (
     Plan,
     Planned,
     Report,
-    Settings,
     StageBegan,
     Task,
 )
 from impasto.request import Request, Resolved, as_json
+from impasto.settings import Settings
 from impasto.stopping import Stopping
 from impasto.stores import Place, Store, StoredFile, address, etag_of, handed
 from impasto.story import Story

@@ -11,8 +11,9 @@ from impasto.engines import open_engine
 from impasto.errors import RunFailed
 from impasto.keys import run_id, to_json
 from impasto.plan import seek_frame
-from impasto.records import Chunk, Done, Plan, Precision, Settings, Source, Spec, Task
+from impasto.records import Chunk, Done, Plan, Precision, Source, Spec, Task
 from impasto.runtimes.cpu import usable_cores
+from impasto.settings import Settings
 from impasto.stores import Place, address, etag_of, handed, open_store
 from impasto.worker import model_key
 

@@ -22,7 +22,7 @@ from impasto.cli.options import Json, settings
 from impasto.cli.text import clean, size
 from impasto.engines import open_engine
 from impasto.errors import ImpastoError, RequestError
-from impasto.records import Settings
+from impasto.settings import Settings
 from impasto.wording import plural
 
 FEATURES = ("amx_bf16", "amx_int8", "avx512_bf16", "avx512f", "avx2", "fma")

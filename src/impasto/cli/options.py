@@ -9,7 +9,8 @@ import typer
 
 from impasto.config import load_settings
 from impasto.errors import RequestError
-from impasto.records import Codec, Settings
+from impasto.records import Codec
+from impasto.settings import Settings
 
 if TYPE_CHECKING:
     from impasto.request import Options

@@ -14,7 +14,7 @@ from impasto.cli.look import err, out
 from impasto.cli.options import Force, Json, Quiet, settings
 from impasto.cli.text import clean, size
 from impasto.cli.training import follow_training
-from impasto.records import Settings
+from impasto.settings import Settings
 
 app = typer.Typer(
     cls=pages.Group, help="See, import, learn and train styles.", rich_markup_mode=None

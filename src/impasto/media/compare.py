@@ -18,7 +18,8 @@ from impasto.media.publish import publishing, refuse_source
 from impasto.media.stitch import MUXERS, stitch, unsupported
 from impasto.plan import default_cut, plan_chunks
 from impasto.protocols import File
-from impasto.records import Limits, Plan, ScorerSpec, Source, Spec
+from impasto.records import Plan, ScorerSpec, Source, Spec
+from impasto.settings import Limits
 from impasto.wording import plural
 
 _DIVIDER_PX = 4

@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 
 from impasto.errors import SourceRefused
 from impasto.protocols import File
-from impasto.records import Limits
+from impasto.settings import Limits
 
 # A concat script or a playlist renamed to .mp4 would open other files and sockets: neither FFmpeg's
 # protocol list nor PyAV stops that, only a list of demuxers that hold media themselves does.

@@ -12,7 +12,8 @@ from impasto.media.container import decode, open_source, picture_stream
 from impasto.media.probe import luma_checksum
 from impasto.plan import seek_frame
 from impasto.protocols import File
-from impasto.records import Limits, Source
+from impasto.records import Source
+from impasto.settings import Limits
 
 _FURTHER_BACK = 2
 """Keyframes: how much earlier to start after a seek that gave other pictures."""

@@ -25,7 +25,8 @@ from impasto.media.encode import add_encoder
 from impasto.media.probe import COLOR_CODES
 from impasto.media.publish import no_room
 from impasto.media.still import MAX_BYTES, decode_still, upright
-from impasto.records import Color, Encode, Limits, Source
+from impasto.records import Color, Encode, Source
+from impasto.settings import Limits
 
 T = TypeVar("T")
 SUFFIX = ".mp4"

@@ -20,7 +20,8 @@ from av.video.stream import VideoStream
 from impasto.errors import SourceRefused
 from impasto.media.container import decode, open_source, picture_stream
 from impasto.protocols import File
-from impasto.records import Color, Ledger, Limits, Source, StreamInfo
+from impasto.records import Color, Ledger, Source, StreamInfo
+from impasto.settings import Limits
 from impasto.wording import plural
 
 _MATRIX = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc",

@@ -16,7 +16,8 @@ from impasto.media.exif import orientation
 from impasto.media.pixels import Picture, RgbReader
 from impasto.media.probe import color_of
 from impasto.protocols import File
-from impasto.records import Ledger, Limits, Source
+from impasto.records import Ledger, Source
+from impasto.settings import Limits
 
 MAX_BYTES = 1 << 28
 _JPEG_SCALE = 2

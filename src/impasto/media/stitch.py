@@ -18,7 +18,8 @@ from impasto.media.container import open_source, reason
 from impasto.media.encode import reorder_depth, segment_packets
 from impasto.media.publish import no_room
 from impasto.protocols import File
-from impasto.records import Ledger, Limits, Plan, Source
+from impasto.records import Ledger, Plan, Source
+from impasto.settings import Limits
 from impasto.wording import plural
 
 MUXERS = {

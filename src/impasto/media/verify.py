@@ -12,7 +12,8 @@ from impasto.media.pixels import target_color
 from impasto.media.probe import probe
 from impasto.media.stitch import Selection, blank, due, packets_of, select, timeless
 from impasto.protocols import File
-from impasto.records import Check, Limits, Source
+from impasto.records import Check, Source
+from impasto.settings import Limits
 
 _COPIED = frozenset({"audio", "subtitle", "video", "attachment"})
 _ADTS_HEADER_BYTES = 7

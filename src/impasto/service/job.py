@@ -25,22 +25,13 @@ from impasto.errors import ImpastoError, Interrupted, RequestError, Unavailable,
 from impasto.frames import video_at
 from impasto.keys import from_json, to_json
 from impasto.observe import output
-from impasto.records import (
-    Done,
-    Event,
-    Failed,
-    Noted,
-    Planned,
-    Progress,
-    Report,
-    Settings,
-    StageBegan,
-)
+from impasto.records import Done, Event, Failed, Noted, Planned, Progress, Report, StageBegan
 from impasto.request import Options
 from impasto.runtimes.onnx_file import MAX_BYTES
 from impasto.service.settings import JobLimits
 from impasto.service.submissions import read_options
 from impasto.service.words import WAYS, in_api_words
+from impasto.settings import Settings
 from impasto.stores import open_store
 from impasto.train.paintings import is_painting, learn_painting
 

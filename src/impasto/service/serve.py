@@ -17,7 +17,6 @@ import platformdirs
 
 from impasto.access import find_access
 from impasto.errors import RequestError
-from impasto.records import Settings
 from impasto.service.audit import AuditLog
 from impasto.service.carrier import Carrier
 from impasto.service.database import Database, sqlite_url
@@ -30,6 +29,7 @@ from impasto.service.service import Service
 from impasto.service.settings import ServeSettings
 from impasto.service.upkeep import Upkeep
 from impasto.service.workflow import Workflows
+from impasto.settings import Settings
 from impasto.stores import open_store
 from impasto.stores.backends import local_path, scheme_of
 

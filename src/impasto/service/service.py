@@ -8,12 +8,12 @@ from pathlib import Path
 
 from impasto.errors import TAKEN, Conflict, RequestError
 from impasto.frames import list_folder
-from impasto.records import Settings
 from impasto.service.database import Database
 from impasto.service.records import ServiceRun, Submission
 from impasto.service.runs import Along, Runs
 from impasto.service.settings import ServeSettings
 from impasto.service.submissions import check
+from impasto.settings import Settings
 from impasto.stores import Store, StoredFile, is_folder
 from impasto.train.paintings import is_painting
 

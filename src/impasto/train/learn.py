@@ -22,7 +22,7 @@ from impasto.media.pixels import RgbReader
 from impasto.media.probe import file_digest, probe
 from impasto.media.still import is_still
 from impasto.nets.painter import MULTIPLE_OF
-from impasto.records import Limits
+from impasto.settings import Limits
 from impasto.stores import Place
 from impasto.styles import (
     Style,

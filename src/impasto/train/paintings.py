@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from impasto.errors import RequestError, Unavailable, Way
-from impasto.records import Settings
+from impasto.settings import Settings
 from impasto.stores import Place
 from impasto.styles import PICTURES, check_own_name, find_style
 from impasto.train.step import TrainingStep
