@@ -82,7 +82,7 @@ def sole_driver(
             ended.set()
             beating.join()
             with contextlib.suppress(ImpastoError, OSError):
-                if _driver(store, run_id)[0] == me.token:
+                if _is(_driver(store, run_id)[0], me):
                     store.delete(_key(run_id))
     finally:
         _here.discard(me.token)
@@ -92,27 +92,29 @@ def _key(run_id: str) -> str:
     return f"runs/{run_id}/driver.json"
 
 
-def _driver(store: Store, run_id: str) -> tuple[str, Driver | None, str]:
-    """Token, record and etag of who drives; the record is None where it can't be read."""
+def _driver(store: Store, run_id: str) -> tuple[Driver | None, str]:
+    """Who drives, None where that can't be read, and the record's etag."""
     etag = store.head(_key(run_id)).etag
     try:
-        found = from_json(store.get(_key(run_id)), Driver)
+        return from_json(store.get(_key(run_id)), Driver), etag
     except ValueError:
-        return "", None, etag
-    return found.token, found, etag
+        return None, etag
+
+
+def _is(found: Driver | None, me: Driver) -> bool:
+    return found is not None and found.token == me.token
 
 
 def _take_turn(store: Store, run_id: str, me: Driver, wait: Callable[[Driver], None]) -> None:
     mark = f"runs/{run_id}/waiting/{me.token}.json"
-    last, heard = None, time.monotonic()
-    marked = False
+    last, heard, marked = None, time.monotonic(), False
     try:
         while not store.put_new(_key(run_id), to_json(me)):
             try:
-                _, other, etag = _driver(store, run_id)
+                other, etag = _driver(store, run_id)
             except FileNotFoundError:
                 continue  # it has just finished
-            if other is not None and other.token == me.token:
+            if _is(other, me):
                 return  # it was written, and the answer lost
             if other != last:
                 last, heard = other, time.monotonic()
@@ -136,8 +138,8 @@ def _beat(store: Store, run_id: str, me: Driver, ended: threading.Event) -> None
         me = replace(me, beat=me.beat + 1)
         # A store that is away for a while: the next beat may come through.
         with contextlib.suppress(ImpastoError, OSError):
-            token, _, etag = _driver(store, run_id)
-            if token != me.token or not store.put_if_match(_key(run_id), to_json(me), etag):
+            there, etag = _driver(store, run_id)
+            if not _is(there, me) or not store.put_if_match(_key(run_id), to_json(me), etag):
                 return  # another one took its place
 
 

@@ -104,7 +104,7 @@ def _start(
     if start_s is None and len(ledger) != count:
         raise RequestError(
             f"{str(source)!r} has {plural(len(ledger), 'frame')} and {str(target)!r} has {count}; "
-            "start says where a painted part begins"
+            "for a painted part, say where it begins (start)"
         )
     start = bisect_left(ledger.pts, ledger.pts[0] + (start_s or 0) / ledger.time_base)
     if start + count > len(ledger):
